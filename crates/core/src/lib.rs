@@ -1,0 +1,3 @@
+//! The kubelet's pipeline, under upstream's names.
+
+pub mod ports;

@@ -1,0 +1,15 @@
+//! The doors of the core: what it asks of the world, as traits. Adapters implement them; tests fake them.
+
+mod access;
+mod error;
+mod objects;
+mod sink;
+mod source;
+mod volumes;
+
+pub use access::{AccessReviewer, Attributes, UserInfo};
+pub use error::ApiError;
+pub use objects::{ObjectKey, ObjectKind, ObjectReader, TokenIssuer};
+pub use sink::{EventRecord, EventSink, EventType, StatusSink, StatusUpdate};
+pub use source::{PodSource, SourceKind, SourceUpdate};
+pub use volumes::{VolumeError, Volumes};

@@ -1,0 +1,46 @@
+//! Volumes of pods.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use coracle_provider::{EnvVar, Mount};
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+/// Why a volume is not there.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// It may be there later: a missing ConfigMap, a token that could not be fetched.
+    #[error("{0}")]
+    NotReady(String),
+    /// It can never be there as the pod is written.
+    #[error("{0}")]
+    Invalid(String),
+    /// The disk or the kernel refused.
+    #[error("{0}")]
+    Io(String),
+}
+
+/// Mounts and unmounts. Calls for one pod come from its worker, one at a time.
+#[async_trait]
+pub trait Volumes: Send + Sync {
+    /// Says whether every volume of the pod is of a kind that is supported; a message that names the first that is not.
+    fn check(&self, pod: &Pod) -> Result<(), String>;
+
+    /// Makes all volumes of a pod present and up to date, and returns when they are. Called again at every sync, it
+    /// refreshes what can change (tokens, configMaps, labels) and is cheap when nothing did.
+    async fn mount(&self, pod: &Arc<Pod>) -> Result<(), VolumeError>;
+
+    /// The mounts of one container, subPath and subPathExpr resolved. The volumes must be mounted.
+    async fn container_mounts(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        env: &[EnvVar],
+    ) -> Result<Vec<Mount>, VolumeError>;
+
+    /// Removes all volumes of a pod, and everything else kept for it. Nothing of the pod runs any more.
+    async fn unmount(&self, pod_uid: &str) -> Result<(), VolumeError>;
+
+    /// The UIDs of all pods that have something on disk.
+    async fn known_pods(&self) -> Result<Vec<String>, VolumeError>;
+}
