@@ -1,1 +1,4 @@
-//! Runs WebAssembly.
+//! Runs WebAssembly pods inside the calling process.
+
+pub mod image;
+pub mod network;

@@ -1,0 +1,1 @@
+//! OCI artifacts: references, pulls and the store on disk.

@@ -1,0 +1,1 @@
+//! Pod networks: the addresses of pods and the sockets of their guests.
