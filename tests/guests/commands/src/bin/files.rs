@@ -1,0 +1,40 @@
+//! Works on files, one command an argument: `cat PATH`, `ls PATH`, `write PATH TEXT`, `append PATH TEXT`, `rm PATH`.
+
+use std::fs;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mut words = args.iter().map(String::as_str);
+    while let Some(command) = words.next() {
+        let path = words.next().unwrap_or_default();
+        let result = match command {
+            "cat" => fs::read(path).and_then(|content| io::stdout().write_all(&content)),
+            "ls" => list(path),
+            "write" => fs::write(path, words.next().unwrap_or_default()),
+            "append" => append(path, words.next().unwrap_or_default()),
+            "rm" => fs::remove_file(path),
+            _ => Err(io::Error::other("unknown command")),
+        };
+        if let Err(error) = result {
+            eprintln!("{command} {path}: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn list(path: &str) -> io::Result<()> {
+    let entries: io::Result<Vec<_>> = fs::read_dir(path)?.collect();
+    let mut names: Vec<_> = entries?.into_iter().map(|entry| entry.file_name()).collect();
+    names.sort();
+    for name in names {
+        println!("{}", name.to_string_lossy());
+    }
+    Ok(())
+}
+
+fn append(path: &str, text: &str) -> io::Result<()> {
+    fs::OpenOptions::new().append(true).create(true).open(path)?.write_all(text.as_bytes())
+}

@@ -1,0 +1,125 @@
+//! Answers HTTP requests and writes a line to its log for each. By path:
+//!
+//! - `/env` its environment, `/env/NAME` one variable
+//! - `/file/PATH` a file
+//! - `/echo` the request's body
+//! - `/status/CODE` that status
+//! - `/slow/MILLISECONDS` after a while
+//! - `/fetch/AUTHORITY/PATH` what another server answers
+//! - `/trap` nothing: it traps; `/spin` nothing: it computes for ever
+//! - anything else: hello, with the path
+
+use std::hint::black_box;
+use std::io::Write as _;
+use std::time::Duration;
+
+use wasip2::exports::http::incoming_handler::Guest;
+use wasip2::http::outgoing_handler;
+use wasip2::http::types::{
+    ErrorCode, Fields, IncomingBody, IncomingRequest, OutgoingBody, OutgoingRequest, OutgoingResponse,
+    ResponseOutparam, Scheme,
+};
+use wasip2::io::streams::StreamError;
+
+struct Http;
+
+wasip2::http::proxy::export!(Http);
+
+impl Guest for Http {
+    fn handle(request: IncomingRequest, outparam: ResponseOutparam) {
+        let path = request.path_with_query().unwrap_or_else(|| "/".into());
+        println!("{path}");
+        let (status, body) = answer(&path, &request);
+        respond(outparam, status, &body);
+    }
+}
+
+type Answer = (u16, Vec<u8>);
+
+fn answer(path: &str, request: &IncomingRequest) -> Answer {
+    let mut words = path.trim_start_matches('/').splitn(2, '/');
+    let (route, rest) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    match route {
+        "env" => environment(rest),
+        "file" => file(rest),
+        "echo" => or_bad_gateway(request.consume().map_err(|()| "no body".to_owned()).and_then(read_all)),
+        "status" => (rest.parse().unwrap_or(400), path.into()),
+        "slow" => {
+            std::thread::sleep(Duration::from_millis(rest.parse().unwrap_or(1000)));
+            (200, format!("slow: {rest}\n").into())
+        }
+        "fetch" => or_bad_gateway(fetch(rest)),
+        "trap" => std::process::abort(),
+        "spin" => spin(),
+        _ => (200, format!("hello from wasm: {path}\n").into()),
+    }
+}
+
+fn environment(name: &str) -> Answer {
+    if name.is_empty() {
+        let mut lines: Vec<String> =
+            std::env::vars().map(|(name, value)| format!("{name}={value}\n")).collect();
+        lines.sort();
+        return (200, lines.concat().into());
+    }
+    std::env::var(name).map_or_else(|_| (404, Vec::new()), |value| (200, value.into()))
+}
+
+fn file(path: &str) -> Answer {
+    match std::fs::read(format!("/{path}")) {
+        Ok(content) => (200, content),
+        Err(error) => (404, format!("{error}\n").into()),
+    }
+}
+
+fn spin() -> ! {
+    let mut number = 0_u64;
+    loop {
+        number = black_box(number.wrapping_add(1));
+    }
+}
+
+fn fetch(target: &str) -> Result<Vec<u8>, String> {
+    let (authority, path) = target.split_once('/').unwrap_or((target, ""));
+    let request = OutgoingRequest::new(Fields::new());
+    let set = request.set_scheme(Some(&Scheme::Http)).and(request.set_authority(Some(authority)));
+    set.and(request.set_path_with_query(Some(&format!("/{path}"))))
+        .map_err(|()| "not an address".to_owned())?;
+    let pending = outgoing_handler::handle(request, None).map_err(|error| error.to_string())?;
+    pending.subscribe().block();
+    let ready = pending.get().and_then(Result::ok).ok_or("no response")?;
+    let response = ready.map_err(|error: ErrorCode| error.to_string())?;
+    response.consume().map_err(|()| "no body".to_owned()).and_then(read_all)
+}
+
+fn read_all(body: IncomingBody) -> Result<Vec<u8>, String> {
+    const PIECE: u64 = 64 << 10;
+    let stream = body.stream().map_err(|()| "no stream")?;
+    let mut all = Vec::new();
+    loop {
+        match stream.blocking_read(PIECE) {
+            Ok(piece) => all.extend(piece),
+            Err(StreamError::Closed) => return Ok(all),
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}
+
+fn or_bad_gateway(result: Result<Vec<u8>, String>) -> Answer {
+    result.map_or_else(|error| (502, format!("{error}\n").into()), |body| (200, body))
+}
+
+/// A client that has gone away is no reason to trap, so errors end the answer quietly.
+fn respond(outparam: ResponseOutparam, status: u16, content: &[u8]) {
+    let response = OutgoingResponse::new(Fields::new());
+    if response.set_status_code(status).is_err() {
+        let _ = response.set_status_code(400);
+    }
+    let Ok(body) = response.body() else { return };
+    ResponseOutparam::set(outparam, Ok(response));
+    if let Ok(mut stream) = body.write() {
+        let _ = stream.write_all(content);
+        let _ = std::io::Write::flush(&mut stream);
+    }
+    let _ = OutgoingBody::finish(body, None);
+}

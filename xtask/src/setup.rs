@@ -1,0 +1,115 @@
+//! `setup`: the control plane and the registry of the system tests, in a folder of the cache.
+
+use std::collections::hash_map::DefaultHasher;
+use std::env;
+use std::fs::{self, File};
+use std::hash::{Hash as _, Hasher as _};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{apt, paths, shell};
+
+/// What version the binaries say they are; tests/go/kubernetes/go.mod pins the same.
+const KUBERNETES: &str = "v1.37.2";
+
+/// Packages of tests/go that make a binary: its name, the module that pins it, and the package.
+const GO_BINARIES: &[(&str, &str, &str)] = &[
+    ("etcd", "etcd", "go.etcd.io/etcd/server/v3"),
+    ("kubectl", "kubernetes", "./kubectl"),
+    ("kube-apiserver", "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver"),
+    ("kube-controller-manager", "kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager"),
+    ("kube-scheduler", "kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler"),
+];
+
+/// Makes the folder complete and gives its path. A second run at the same time waits for the first.
+pub(crate) fn run() -> Result<PathBuf> {
+    let home = paths::cache().join("bed");
+    fs::create_dir_all(&home)?;
+    let lock = File::create(home.join(".lock"))?;
+    lock.lock().context("cannot lock the cache")?;
+
+    let bed = home.join(key()?);
+    fs::create_dir_all(&bed)?;
+    for (name, module, package) in GO_BINARIES {
+        if bed.join(name).exists() || link_asset(&bed, name)? {
+            continue;
+        }
+        shell::step(&format!("building {name}"), || go_build(&bed, name, module, package))?;
+    }
+    if !bed.join("docker-registry").exists() {
+        shell::step("getting docker-registry", || docker_registry(&bed))?;
+    }
+    make_current(&home, &bed)?;
+    Ok(bed)
+}
+
+/// A name that changes with everything that the binaries are made from.
+fn key() -> Result<String> {
+    let mut hasher = DefaultHasher::new();
+    for module in ["etcd", "kubernetes"] {
+        for file in ["go.mod", "go.sum"] {
+            let path = paths::repository().join("tests/go").join(module).join(file);
+            fs::read(&path).with_context(|| path.display().to_string())?.hash(&mut hasher);
+        }
+    }
+    env::var_os("KUBEBUILDER_ASSETS").hash(&mut hasher);
+    Ok(format!("{:016x}", hasher.finish()))
+}
+
+fn link_asset(bed: &Path, name: &str) -> Result<bool> {
+    let Some(asset) = paths::set("KUBEBUILDER_ASSETS").map(|folder| folder.join(name)) else {
+        return Ok(false);
+    };
+    if !asset.is_file() {
+        return Ok(false);
+    }
+    symlink(&asset, bed.join(name))?;
+    Ok(true)
+}
+
+fn go_build(bed: &Path, name: &str, module: &str, package: &str) -> Result<()> {
+    if paths::find_program("go").is_none() {
+        bail!("`go` is not installed: install Go 1.26 or newer (or set KUBEBUILDER_ASSETS)");
+    }
+    let stamp = |name: &str, value: &str| format!("-X k8s.io/component-base/version.{name}={value}");
+    let mut numbers = KUBERNETES.trim_start_matches('v').split('.');
+    let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+    let stamps = [stamp("gitVersion", KUBERNETES), stamp("gitMajor", major), stamp("gitMinor", minor)];
+    let unfinished = bed.join(format!(".{name}"));
+    let mut go = Command::new("go");
+    go.current_dir(paths::repository().join("tests/go").join(module)).env("CGO_ENABLED", "0");
+    go.args(["build", "-trimpath", "-ldflags", &format!("-s -w {}", stamps.join(" ")), "-o"]);
+    shell::run(go.arg(&unfinished).arg(package))?;
+    fs::rename(&unfinished, bed.join(name))?;
+    Ok(())
+}
+
+fn docker_registry(bed: &Path) -> Result<()> {
+    let binary = match paths::find_program("docker-registry") {
+        Some(installed) => installed,
+        None => {
+            let packages = bed.join("debian");
+            apt::unpack(&["docker-registry"], &packages)
+                .context("install docker-registry (`apt-get install docker-registry`) and run this again")?;
+            packages.join("usr/bin/docker-registry")
+        }
+    };
+    symlink(&binary, bed.join("docker-registry"))?;
+    Ok(())
+}
+
+/// `current` leads to the folder made last, for tests that are run without xtask.
+fn make_current(home: &Path, bed: &Path) -> Result<()> {
+    let current = home.join("current");
+    if fs::read_link(&current).is_ok_and(|target| target == bed) {
+        return Ok(());
+    }
+    let unfinished = home.join(".current");
+    let _ = fs::remove_file(&unfinished);
+    symlink(bed, &unfinished)?;
+    fs::rename(&unfinished, &current)?;
+    Ok(())
+}
