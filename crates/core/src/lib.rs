@@ -2,5 +2,7 @@
 
 pub mod expansion;
 pub mod fieldpath;
+pub mod host;
+pub mod logs;
 pub mod ports;
 pub mod quantity;

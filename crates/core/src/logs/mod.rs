@@ -1,0 +1,25 @@
+//! Container logs on disk, in CRI's format: read, tailed, filtered and followed
+//! (upstream: `k8s.io/cri-client/pkg/logs`).
+
+mod buffer;
+mod error;
+mod file;
+mod last;
+mod line;
+mod options;
+mod read;
+mod sink;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod watch;
+mod writer;
+
+pub use error::ReadLogsError;
+pub use last::{
+    MAX_CONTAINER_TERMINATION_MESSAGE_LOG_LENGTH, MAX_CONTAINER_TERMINATION_MESSAGE_LOG_LINES, read_last,
+};
+pub use line::LogStream;
+pub use options::LogOptions;
+pub use read::read_logs;
+pub use sink::LogSink;
