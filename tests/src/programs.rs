@@ -1,0 +1,45 @@
+//! Where the programs are that the bed starts.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+/// A program of the control plane, from `$CORACLE_BED`, else from what `cargo xtask setup` made last.
+pub fn bed(name: &str) -> Result<PathBuf> {
+    let folder = set("CORACLE_BED").or_else(current).context("no bed: run `cargo xtask setup`")?;
+    let program = folder.join(name);
+    if !program.is_file() {
+        bail!("{} is missing: run `cargo xtask setup`", program.display());
+    }
+    Ok(program)
+}
+
+/// The coracle binary, from `$CORACLE_BIN`, else the one that was built beside this test.
+pub fn coracle() -> Result<PathBuf> {
+    let beside = || {
+        let here = env::current_exe().ok()?;
+        here.ancestors().skip(1).take(2).map(|folder| folder.join("coracle")).find(|path| path.is_file())
+    };
+    let program =
+        set("CORACLE_BIN").or_else(beside).context("no coracle binary: run `cargo build -p coracle`")?;
+    if !program.is_file() {
+        bail!("{} is missing: run `cargo build -p coracle`", program.display());
+    }
+    Ok(program)
+}
+
+/// The folder of the repository.
+pub fn repository() -> &'static Path {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().unwrap_or(tests)
+}
+
+fn current() -> Option<PathBuf> {
+    let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?;
+    Some(cache.join("coracle/bed/current"))
+}
+
+fn set(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
