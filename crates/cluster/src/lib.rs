@@ -1,1 +1,26 @@
-//! cluster
+//! The kube adapters behind the core's ports.
+
+mod access;
+mod api;
+mod authorizer_race;
+mod backoff;
+mod client;
+mod error;
+mod events;
+mod kubeconfig;
+mod node_watch;
+mod source;
+mod status;
+mod token;
+mod token_bucket;
+mod transport;
+mod watch;
+
+pub use access::KubeAccessReviewer;
+pub use client::{ApiClient, ClientOptions, connect};
+pub use events::{EventOptions, EventWriter, KubeEventSink, event_sink};
+pub use kubeconfig::ConnectError;
+pub use node_watch::NodeWatch;
+pub use source::ApiserverSource;
+pub use status::KubeStatusSink;
+pub use token::KubeTokenIssuer;
