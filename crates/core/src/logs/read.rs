@@ -30,13 +30,10 @@ pub async fn read_logs<S: LogSink>(
     if reader.writer.is_done() {
         return Ok(());
     }
-    if options.follow {
-        reader.follow(log, ended).await?;
-    } else if reader.read_to_end(&mut log).await?.is_continue() {
-        // The file ends in the middle of a line only while the runtime is writing it, or after it crashed there.
-        _ = reader.take_unfinished().await?;
-    }
-    reader.writer.flush().await
+    let read = if options.follow { reader.follow(log, ended).await } else { reader.read(log).await };
+    // What was read before an error goes out too.
+    let flushed = reader.writer.flush().await;
+    read.and(flushed)
 }
 
 struct LogReader<'a, S> {
@@ -45,6 +42,14 @@ struct LogReader<'a, S> {
 }
 
 impl<S: LogSink> LogReader<'_, S> {
+    async fn read(&mut self, mut log: LogFile) -> Result<(), ReadLogsError> {
+        if self.read_to_end(&mut log).await?.is_continue() {
+            // The file ends in the middle of a line only while the runtime is writing it, or after it crashed there.
+            _ = self.take_unfinished().await?;
+        }
+        Ok(())
+    }
+
     /// Reads what is there; breaks when nothing more is wanted.
     async fn read_to_end(&mut self, log: &mut LogFile) -> Result<ControlFlow<()>, ReadLogsError> {
         loop {
