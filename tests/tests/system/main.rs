@@ -1,4 +1,22 @@
 //! The binary as its users meet it: `coracle run` on a developer's machine, and a node in a real cluster with kubectl
 //! as the client. `cargo xtask test system` runs it in a network of its own.
 
+// Clippy's exception for tests ends at the test functions; what they share is a test as well.
+#![allow(clippy::unwrap_used)]
+
 mod bed;
+mod configuration;
+mod crash_loop;
+mod images;
+mod isolation;
+mod lifecycle;
+mod logs;
+mod networking;
+mod node;
+mod probes;
+mod refusals;
+mod restarts;
+mod run;
+mod run_refusals;
+mod support;
+mod workloads;

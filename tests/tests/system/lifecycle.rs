@@ -1,0 +1,135 @@
+//! A pod from its creation to the end of its object.
+
+use std::time::Instant;
+
+use coracle_tests::cluster::Cluster;
+use serde_json::json;
+
+use crate::support::{
+    ask, container, create, output_of, pod_ip, restarts, serve, soon, spec, status_of, until, until_event,
+    until_phase, until_ready,
+};
+
+#[test]
+fn a_command_succeeds_and_says_so() {
+    let cluster = Cluster::new("succeeds").unwrap();
+    for guest in ["hello", "hello-p2"] {
+        create(&cluster, guest, &spec(&cluster, "Never", &json!([container("main", guest, &["one"])])));
+        assert_eq!(output_of(&cluster, guest), "hello from wasm\none\n");
+    }
+    let pod = cluster.kubectl.get("pod", "hello").unwrap();
+    let ended = &status_of(&pod, "main")["state"]["terminated"];
+    assert_eq!((&ended["exitCode"], &ended["reason"]), (&json!(0), &json!("Completed")));
+    assert!(ended["containerID"].as_str().unwrap().starts_with("wasm://"), "{ended}");
+    for reason in ["Pulled", "Created", "Started"] {
+        until_event(&cluster, "hello", reason);
+    }
+}
+
+#[test]
+fn a_command_fails_and_says_how() {
+    let cluster = Cluster::new("fails").unwrap();
+    create(&cluster, "seven", &spec(&cluster, "Never", &json!([container("main", "exit", &["7"])])));
+    create(&cluster, "trap", &spec(&cluster, "Never", &json!([container("main", "exit", &["trap"])])));
+    let seven = until_phase(&cluster, "seven", "Failed");
+    assert_eq!(status_of(&seven, "main")["state"]["terminated"]["exitCode"], 7);
+    assert_eq!(status_of(&seven, "main")["state"]["terminated"]["reason"], "Error");
+    let trap = until_phase(&cluster, "trap", "Failed");
+    assert_ne!(status_of(&trap, "main")["state"]["terminated"]["exitCode"], 0);
+}
+
+#[test]
+fn init_containers_run_first_and_in_order() {
+    let cluster = Cluster::new("init").unwrap();
+    let mount = json!([{ "name": "work", "mountPath": "/work" }]);
+    let append = |name: &str| {
+        let mut it = container(name, "files", &["append", "/work/order", name]);
+        it["volumeMounts"] = mount.clone();
+        it
+    };
+    let mut main = container("main", "files", &["cat", "/work/order"]);
+    main["volumeMounts"] = mount.clone();
+    let mut spec = spec(&cluster, "Never", &json!([main]));
+    spec["initContainers"] = json!([append("first"), append("second")]);
+    spec["volumes"] = json!([{ "name": "work", "emptyDir": {} }]);
+    create(&cluster, "ordered", &spec);
+    assert_eq!(output_of(&cluster, "ordered"), "firstsecond");
+}
+
+#[test]
+fn a_failed_init_container_keeps_the_others_from_starting() {
+    let cluster = Cluster::new("init-fails").unwrap();
+    let mut spec = spec(&cluster, "Never", &json!([container("main", "hello", &[])]));
+    spec["initContainers"] = json!([container("first", "exit", &["4"])]);
+    create(&cluster, "stuck", &spec);
+    let pod = until_phase(&cluster, "stuck", "Failed");
+    assert_eq!(status_of(&pod, "first")["state"]["terminated"]["exitCode"], 4);
+    assert!(status_of(&pod, "main")["state"]["running"].is_null());
+    assert!(status_of(&pod, "main")["lastState"]["terminated"].is_null());
+}
+
+#[test]
+fn deletion_ends_everything_that_belongs_to_the_pod() {
+    let cluster = Cluster::new("deletion").unwrap();
+    let ip = serve(&cluster, "http");
+    let spin = spec(&cluster, "Always", &json!([container("main", "stay", &["spin"])]));
+    create(&cluster, "spin", &spin);
+    let uid = until_ready(&cluster, "spin")["metadata"]["uid"].as_str().unwrap().to_owned();
+    assert!(cluster.node.root().join("pods").join(&uid).is_dir());
+
+    cluster.kubectl.run(&["delete", "pod", "http", "spin", "--wait=false"]).unwrap();
+    for name in ["http", "spin"] {
+        cluster.kubectl.until_gone("pod", name, soon()).unwrap();
+    }
+    assert!(coracle_tests::http::get(&format!("http://{ip}:8080/")).is_err(), "its address answers no more");
+    let folder = cluster.node.root().join("pods").join(&uid);
+    coracle_tests::wait::until("the pod's folder goes", soon(), || !folder.exists()).unwrap();
+}
+
+#[test]
+fn a_pod_of_the_same_name_is_a_new_pod() {
+    let cluster = Cluster::new("same-name").unwrap();
+    let counting = spec(&cluster, "Always", &json!([container("main", "stay", &["sleep"])]));
+    create(&cluster, "twin", &counting);
+    let first = until_ready(&cluster, "twin");
+    cluster.kubectl.run(&["delete", "pod", "twin"]).unwrap();
+    create(&cluster, "twin", &counting);
+    let second = until_ready(&cluster, "twin");
+    assert_ne!(first["metadata"]["uid"], second["metadata"]["uid"]);
+    assert_ne!(status_of(&first, "main")["containerID"], status_of(&second, "main")["containerID"]);
+    assert_eq!(restarts(&second, "main"), 0);
+}
+
+#[test]
+fn the_grace_period_is_a_limit_for_what_does_not_listen() {
+    let cluster = Cluster::new("grace").unwrap();
+    create(&cluster, "spin", &spec(&cluster, "Always", &json!([container("main", "stay", &["spin"])])));
+    until_ready(&cluster, "spin");
+    let start = Instant::now();
+    cluster.kubectl.run(&["delete", "pod", "spin", "--grace-period=1"]).unwrap();
+    assert!(start.elapsed().as_secs() < 15, "{:?}", start.elapsed());
+}
+
+#[test]
+fn one_container_of_two_is_restarted_and_the_other_stays() {
+    let cluster = Cluster::new("one-of-two").unwrap();
+    let containers = json!([container("stays", "stay", &["sleep"]), container("ends", "exit", &["1"])]);
+    create(&cluster, "two", &spec(&cluster, "Always", &containers));
+    let pod = until(&cluster, "two", "one is restarted", |pod| restarts(pod, "ends") >= 1);
+    assert_eq!(restarts(&pod, "stays"), 0);
+    assert!(status_of(&pod, "stays")["state"]["running"].is_object(), "{:#}", pod["status"]);
+}
+
+#[test]
+fn pods_have_addresses_of_the_nodes_range() {
+    let cluster = Cluster::new("addresses").unwrap();
+    let (one, two) = (serve(&cluster, "one"), serve(&cluster, "two"));
+    assert_ne!(one, two);
+    for ip in [&one, &two] {
+        assert!(ip.starts_with("10.97."), "{ip}");
+        assert_eq!(ask(ip, "/name").body, "hello from wasm: /name\n");
+    }
+    let pod = cluster.kubectl.get("pod", "one").unwrap();
+    assert_eq!(pod_ip(&pod), one);
+    assert_eq!(pod["status"]["podIPs"][0]["ip"], *one);
+}
