@@ -1,0 +1,85 @@
+//! Every flag of upstream's `kubelet` v1.37.2: those of configuration fields, and those that exist only as flags.
+
+use super::field::{Field, Kind, Literal, Unset};
+use super::fields::FIELDS;
+use super::support::Support::{self, NoEffect, Refused, Works};
+
+/// One command line flag.
+#[derive(Clone, Copy, Debug)]
+pub struct Flag {
+    /// The name without dashes. A name of one letter is also the short form.
+    pub name: &'static str,
+    /// How its value is spelled.
+    pub kind: Kind,
+    /// The value it has when it is not given.
+    pub unset: Unset,
+    /// What this program does with it.
+    pub support: Support,
+    /// The configuration field that it overrides.
+    pub field: Option<&'static Field>,
+}
+
+impl Flag {
+    /// Whether the flag may stand without a value, which then is `true`.
+    pub(super) fn is_boolean(&self) -> bool {
+        self.kind == Kind::Bool || self.name == VERSION
+    }
+}
+
+pub(super) const CONFIG: &str = "config";
+pub(super) const CONFIG_DIR: &str = "config-dir";
+pub(super) const KUBECONFIG: &str = "kubeconfig";
+pub(super) const BOOTSTRAP_KUBECONFIG: &str = "bootstrap-kubeconfig";
+pub(super) const HOSTNAME_OVERRIDE: &str = "hostname-override";
+pub(super) const NODE_IP: &str = "node-ip";
+pub(super) const NODE_LABELS: &str = "node-labels";
+pub(super) const ROOT_DIR: &str = "root-dir";
+pub(super) const CERT_DIR: &str = "cert-dir";
+pub(super) const VERSION: &str = "version";
+
+const NO_LOCK: &str = "there is no lock file; let the service manager see to it that one kubelet runs";
+const NO_CREDENTIAL_PLUGINS: &str = "credential provider plugins are not run; use imagePullSecrets";
+const ONE_DEAD_CONTAINER: &str = "one ended container is kept for each container of a pod";
+
+const fn own(name: &'static str, kind: Kind, unset: Unset, support: Support) -> Flag {
+    Flag { name, kind, unset, support, field: None }
+}
+
+/// The flags that no configuration field stands for (`KubeletFlags` and the global flags).
+#[rustfmt::skip]
+static OWN_FLAGS: &[Flag] = &[
+    own(CONFIG, Kind::Path, Unset::Zero, Works("the configuration file; flags override it")),
+    own(CONFIG_DIR, Kind::Path, Unset::Zero, Works("a directory of *.conf drop-ins over the configuration file")),
+    own(KUBECONFIG, Kind::Path, Unset::Zero, Works("how to reach the apiserver; without it the node stands alone")),
+    own(BOOTSTRAP_KUBECONFIG, Kind::Path, Unset::Zero, NoEffect("no client certificate is requested; the file given by --kubeconfig has to exist")),
+    own(HOSTNAME_OVERRIDE, Kind::Text, Unset::Zero, Works("the node's name, in place of the host's")),
+    own(NODE_IP, Kind::Text, Unset::Zero, Works("the node's address, or an IPv4 and an IPv6 one")),
+    own(NODE_LABELS, Kind::TextMap, Unset::Zero, Works("labels the node is created with")),
+    own(ROOT_DIR, Kind::Path, Unset::ZeroMeans(Literal::Str("/var/lib/kubelet")), Works("where pods, volumes and state are kept")),
+    own(CERT_DIR, Kind::Path, Unset::ZeroMeans(Literal::Str("/var/lib/kubelet/pki")), Works("where the self-signed serving certificate is kept")),
+    own(VERSION, Kind::Text, Unset::ZeroMeans(Literal::Str("false")), Works("prints the version and quits")),
+    own("cloud-provider", Kind::Text, Unset::Zero, Refused("the node cannot be handed to a cloud controller; set --node-ip, --node-labels and --register-with-taints")),
+    own("lock-file", Kind::Path, Unset::Zero, Refused(NO_LOCK)),
+    own("exit-on-lock-contention", Kind::Bool, Unset::Zero, Refused(NO_LOCK)),
+    own("image-credential-provider-config", Kind::Path, Unset::Zero, NoEffect(NO_CREDENTIAL_PLUGINS)),
+    own("image-credential-provider-bin-dir", Kind::Path, Unset::Zero, NoEffect(NO_CREDENTIAL_PLUGINS)),
+    own("runtime-cgroups", Kind::Text, Unset::Zero, NoEffect("there is no container runtime to place")),
+    own("seccomp-default", Kind::Bool, Unset::Zero, NoEffect("a Wasm module makes no system calls")),
+    own("housekeeping-interval", Kind::Duration, Unset::NilMeans(Literal::Str("1s")), NoEffect("usage is measured when it is asked for")),
+    own("maximum-dead-containers", Kind::Int32, Unset::NilMeans(Literal::Int(-1)), NoEffect(ONE_DEAD_CONTAINER)),
+    own("maximum-dead-containers-per-container", Kind::Int32, Unset::NilMeans(Literal::Int(1)), NoEffect(ONE_DEAD_CONTAINER)),
+    own("minimum-container-ttl-duration", Kind::Duration, Unset::Zero, NoEffect(ONE_DEAD_CONTAINER)),
+    own("experimental-mounter-path", Kind::Path, Unset::Zero, NoEffect("volumes are mounted by this program itself")),
+    own("experimental-allocatable-ignore-eviction", Kind::Bool, Unset::Zero, NoEffect("eviction thresholds are not held back from allocatable")),
+];
+
+/// All flags, sorted by name. `--help` is not among them: the command line parser has it.
+pub fn flags() -> Vec<Flag> {
+    let of_fields = FIELDS.iter().filter_map(|field| {
+        let name = field.flag?;
+        Some(Flag { name, kind: field.kind, unset: field.unset, support: field.support, field: Some(field) })
+    });
+    let mut all: Vec<_> = OWN_FLAGS.iter().copied().chain(of_fields).collect();
+    all.sort_by_key(|flag| flag.name);
+    all
+}

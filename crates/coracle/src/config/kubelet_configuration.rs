@@ -1,0 +1,237 @@
+//! The part of `KubeletConfiguration` that this program uses, checked and with all defaults filled in.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use coracle_core::quantity::Quantity;
+use k8s_openapi::api::core::v1::Taint;
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use super::duration;
+
+/// `KubeletConfiguration` of kubelet.config.k8s.io/v1beta1. The names are upstream's, so its documentation applies.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KubeletConfiguration {
+    /// A file or a directory of static pods.
+    #[serde(default, deserialize_with = "path")]
+    pub static_pod_path: Option<PathBuf>,
+    /// How often static pod files are read again without a change notice.
+    #[serde(deserialize_with = "duration")]
+    pub file_check_frequency: Duration,
+    /// The longest time between two syncs of a pod.
+    #[serde(deserialize_with = "duration")]
+    pub sync_frequency: Duration,
+    /// Where container logs are written; absolute.
+    pub pod_logs_dir: PathBuf,
+
+    /// Whether the HTTPS server runs.
+    pub enable_server: bool,
+    /// The address of the HTTPS server.
+    pub address: IpAddr,
+    /// The port of the HTTPS server.
+    pub port: u16,
+    /// The port of the health endpoint; 0 for none.
+    pub healthz_port: u16,
+    /// The address of the health endpoint.
+    pub healthz_bind_address: IpAddr,
+    /// The serving certificate; `None` for a self-signed one.
+    #[serde(default, deserialize_with = "path")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// The key of the serving certificate; set exactly when that is.
+    #[serde(default, deserialize_with = "path")]
+    pub tls_private_key_file: Option<PathBuf>,
+    /// The lowest TLS version that is served.
+    #[serde(default)]
+    pub tls_min_version: TlsMinVersion,
+    /// Who a request is from.
+    pub authentication: KubeletAuthentication,
+    /// What a request may do.
+    pub authorization: KubeletAuthorization,
+
+    /// Whether the node object is created.
+    pub register_node: bool,
+    /// The taints the node is created with.
+    #[serde(default)]
+    pub register_with_taints: Vec<Taint>,
+    /// How often the node's status is computed.
+    #[serde(deserialize_with = "duration")]
+    pub node_status_update_frequency: Duration,
+    /// How often an unchanged status is reported.
+    #[serde(deserialize_with = "duration")]
+    pub node_status_report_frequency: Duration,
+    /// How long the node's lease lasts, in seconds; at least 1.
+    pub node_lease_duration_seconds: u32,
+    /// How many pods the node takes.
+    pub max_pods: u32,
+    /// The pod range of a node without an apiserver; empty for none.
+    #[serde(default, rename = "podCIDR")]
+    pub pod_cidr: String,
+    /// Requests a second to the apiserver.
+    #[serde(rename = "kubeAPIQPS")]
+    pub kube_api_qps: u32,
+    /// Requests to the apiserver in one burst.
+    #[serde(rename = "kubeAPIBurst")]
+    pub kube_api_burst: u32,
+    /// Events a second; 0 is no limit.
+    #[serde(rename = "eventRecordQPS")]
+    pub event_record_qps: u32,
+    /// Events in one burst.
+    pub event_burst: u32,
+
+    /// The cluster's DNS domain; empty for none.
+    #[serde(default)]
+    pub cluster_domain: String,
+    /// The name servers of pods with dnsPolicy ClusterFirst.
+    #[serde(default, rename = "clusterDNS")]
+    pub cluster_dns: Vec<IpAddr>,
+    /// The resolver file that dnsPolicy Default follows.
+    #[serde(default, deserialize_with = "path")]
+    pub resolv_conf: Option<PathBuf>,
+
+    /// Whether images are pulled one at a time.
+    pub serialize_image_pulls: bool,
+    /// How many images are pulled at a time where they are not serialized; `None` for no limit.
+    #[serde(default)]
+    pub max_parallel_image_pulls: Option<u32>,
+    /// The size in bytes at which a container's log is rotated; negative for never.
+    #[serde(deserialize_with = "bytes")]
+    pub container_log_max_size: i64,
+    /// How many log files of a container are kept; at least 2.
+    pub container_log_max_files: u32,
+    /// How crashing containers are held back.
+    pub crash_loop_back_off: CrashLoopBackOffConfig,
+
+    /// The CRI socket of the container runtime; empty for a node of Wasm pods only.
+    #[serde(default)]
+    pub container_runtime_endpoint: String,
+
+    /// This program's own log.
+    pub logging: LoggingConfiguration,
+}
+
+/// Who a request to the HTTPS server is from.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct KubeletAuthentication {
+    /// Client certificates.
+    #[serde(default)]
+    pub x509: KubeletX509Authentication,
+    /// Bearer tokens.
+    pub webhook: KubeletWebhookAuthentication,
+    /// Requests without credentials.
+    pub anonymous: KubeletAnonymousAuthentication,
+}
+
+/// Authentication by client certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KubeletX509Authentication {
+    /// The CA whose client certificates are accepted; `None` accepts none.
+    #[serde(default, rename = "clientCAFile", deserialize_with = "path")]
+    pub client_ca_file: Option<PathBuf>,
+}
+
+/// Authentication by TokenReview.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct KubeletWebhookAuthentication {
+    /// Whether bearer tokens are checked; false on a node without an apiserver.
+    pub enabled: bool,
+    /// How long a checked token is remembered.
+    #[serde(rename = "cacheTTL", deserialize_with = "duration")]
+    pub cache_ttl: Duration,
+}
+
+/// Requests without credentials.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct KubeletAnonymousAuthentication {
+    /// Whether they pass authentication, as `system:anonymous`.
+    pub enabled: bool,
+}
+
+/// What an authenticated request may do.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct KubeletAuthorization {
+    /// Who decides.
+    pub mode: KubeletAuthorizationMode,
+    /// How long decisions are remembered.
+    pub webhook: KubeletWebhookAuthorization,
+}
+
+/// Who decides what a request may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum KubeletAuthorizationMode {
+    /// Every authenticated request is allowed.
+    AlwaysAllow,
+    /// SubjectAccessReview decides.
+    Webhook,
+}
+
+/// How long SubjectAccessReview decisions are remembered.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct KubeletWebhookAuthorization {
+    /// An allowed request.
+    #[serde(rename = "cacheAuthorizedTTL", deserialize_with = "duration")]
+    pub cache_authorized_ttl: Duration,
+    /// A denied request.
+    #[serde(rename = "cacheUnauthorizedTTL", deserialize_with = "duration")]
+    pub cache_unauthorized_ttl: Duration,
+}
+
+/// How crashing containers are held back.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CrashLoopBackOffConfig {
+    /// The longest wait before a crashing container starts again; 1 s to 300 s.
+    #[serde(deserialize_with = "duration")]
+    pub max_container_restart_period: Duration,
+}
+
+/// This program's own log.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct LoggingConfiguration {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// How much is logged: 0 is the least.
+    #[serde(default)]
+    pub verbosity: u32,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The lowest TLS version that is served. Older ones than these are never served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum TlsMinVersion {
+    /// TLS 1.2 and 1.3.
+    #[default]
+    #[serde(rename = "VersionTLS12", alias = "", alias = "VersionTLS10", alias = "VersionTLS11")]
+    Tls12,
+    /// TLS 1.3 alone.
+    #[serde(rename = "VersionTLS13")]
+    Tls13,
+}
+
+fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Ok(Some(text).filter(|text| !text.is_empty()).map(PathBuf::from))
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let nanos = duration::parse(&text).map_err(D::Error::custom)?;
+    u64::try_from(nanos)
+        .map(Duration::from_nanos)
+        .map_err(|_| D::Error::custom(format!("{text} must not be negative")))
+}
+
+fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    Quantity::parse(&String::deserialize(deserializer)?).map(|size| size.value()).map_err(D::Error::custom)
+}
