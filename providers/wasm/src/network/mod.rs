@@ -1,1 +1,44 @@
 //! Pod networks: the addresses of pods and the sockets of their guests.
+//!
+//! A pod's address costs no system call: all pods share one network namespace in which the whole range is local
+//! (`address_mode`), and a pod takes a number from a pool. What a container gets from a namespace of its own, a guest gets
+//! from its host: the functions of `wasi:sockets` put the pod's addresses in place of those that the guest names
+//! ([`add_to_linker`]), names resolve as the pod's `dnsPolicy` says, and outgoing HTTP leaves from the pod's address
+//! ([`GuestNet`]).
+//!
+//! What a guest asks for, and what it gets:
+//!
+//! | | a pod with its own address | a pod on the node's addresses |
+//! |---|---|---|
+//! | listen on 0.0.0.0 | the pod's address | the node's primary address |
+//! | listen on 127.0.0.1 | an alias in 127.0.0.0/8 that only this pod can reach | 127.0.0.1 of the node |
+//! | connect to 127.0.0.1 | the alias if something listens there, else the pod's address | services of the same pod; others with `hostNetwork` or if the operator allows it |
+//! | connect elsewhere | from the pod's address, through the node | from the node's address |
+//! | link-local addresses, cloud metadata | refused | refused |
+//! | IPv6 | unreachable | as the node has it |
+//!
+//! All sockets of guests are made on threads that entered the right namespace ([`Network::guest_thread_init`]). A guest that
+//! runs on another thread traps before it gets a socket.
+
+mod address_mode;
+mod error;
+mod guest;
+mod http_client;
+mod idle;
+mod names;
+mod namespace;
+mod netlink;
+#[expect(clippy::module_inception, reason = "the module holds the type that it is named after")]
+mod network;
+mod pod;
+mod policy;
+mod pool;
+mod range;
+mod socket;
+mod sockets;
+
+pub use error::NetworkError;
+pub use guest::{GuestNet, GuestNetView};
+pub use network::{DEFAULT_BLOCK, Network, NetworkConfig, PodRangeConfig};
+pub use pod::PodNet;
+pub use sockets::add_to_linker;

@@ -1,0 +1,54 @@
+//! Why a network could not be set up.
+
+use std::io;
+
+use ipnet::{IpNet, Ipv4Net};
+
+/// The pod network could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// Pods have IPv4 addresses only.
+    #[error("the pod range {0} is IPv6: Wasm pods have IPv4 addresses only, give the node an IPv4 range")]
+    Ipv6Range(IpNet),
+    /// The range has no size that works.
+    #[error("the pod range {range} must be between /{shortest} and /{longest}")]
+    RangeSize {
+        /// The range.
+        range: IpNet,
+        /// The longest prefix.
+        longest: u8,
+        /// The shortest prefix.
+        shortest: u8,
+    },
+    /// Something on this machine uses addresses of the range.
+    #[error("the pod range {range} cannot be used: {by}")]
+    RangeInUse {
+        /// The range.
+        range: Ipv4Net,
+        /// What uses it.
+        by: String,
+    },
+    /// Every range of a block is in use.
+    #[error("no range is free in {0}: every one collides with a route of this machine or with another agent")]
+    NoFreeRange(Ipv4Net),
+    /// The kernel refused a step.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// The step.
+        action: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl NetworkError {
+    pub(super) fn system(action: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Self::System { action: action.into(), source: source.into() }
+    }
+
+    /// Whether the process merely lacks the rights for a network of its own.
+    pub(super) fn is_lack_of_rights(&self) -> bool {
+        use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        matches!(self, Self::System { source, .. } if matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem))
+    }
+}

@@ -1,0 +1,241 @@
+//! The few requests to the kernel's routing that a pod network needs.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsRawFd;
+
+use futures::{StreamExt, TryStreamExt};
+use ipnet::Ipv4Net;
+use nix::errno::Errno;
+use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope, RouteType};
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use tokio::task::JoinHandle;
+
+use super::NetworkError;
+use super::namespace::Namespace;
+
+/// The kernel's routing tables that are always there.
+pub(super) const MAIN_TABLE: u32 = 254;
+pub(super) const LOCAL_TABLE: u32 = 255;
+
+type Result<T, E = NetworkError> = std::result::Result<T, E>;
+
+/// A hardware address.
+pub(super) type Mac = [u8; 6];
+
+/// One end of a veth pair.
+pub(super) struct VethEnd<'a> {
+    pub(super) name: &'a str,
+    pub(super) mac: Mac,
+}
+
+/// A connection to the routing of one network namespace. Dropping it closes it.
+pub(super) struct Netlink {
+    handle: Handle,
+    connection: JoinHandle<()>,
+}
+
+impl Netlink {
+    /// Connects to the namespace of the current thread.
+    pub(super) fn connect() -> Result<Self> {
+        let (connection, handle, _) =
+            rtnetlink::new_connection().map_err(failed_to("open a netlink socket"))?;
+        Ok(Self { handle, connection: tokio::spawn(connection) })
+    }
+
+    /// Connects to the given namespace.
+    pub(super) fn connect_in(namespace: &Namespace) -> Result<Self> {
+        let runtime = tokio::runtime::Handle::current();
+        namespace
+            .run(move || {
+                let _entered = runtime.enter();
+                Self::connect()
+            })
+            .map_err(failed_to("open a netlink socket for pods"))?
+    }
+
+    /// The index of an interface, if it exists.
+    pub(super) async fn index_of(&self, name: &str) -> Result<Option<u32>> {
+        let mut links = Box::pin(self.handle.link().get().match_name(name).execute());
+        match links.try_next().await {
+            Ok(link) => Ok(link.map(|link| link.header.index)),
+            Err(error) if is_errno(&error, Errno::ENODEV) => Ok(None),
+            Err(error) => Err(refused(format!("look up the interface {name}"))(error)),
+        }
+    }
+
+    /// The MTU of the interface that has this address, if there is one.
+    pub(super) async fn mtu_of(&self, address: Ipv4Addr) -> Result<Option<u32>> {
+        let action = || refused(format!("look up the interface of {address}"));
+        let wanted = AddressAttribute::Local(IpAddr::V4(address));
+        let mut addresses = Box::pin(self.handle.address().get().execute());
+        let mut index = None;
+        while let Some(message) = addresses.try_next().await.map_err(action())? {
+            if message.attributes.contains(&wanted) {
+                index = Some(message.header.index);
+            }
+        }
+        let Some(index) = index else { return Ok(None) };
+        let mut links = Box::pin(self.handle.link().get().match_index(index).execute());
+        let link = links.try_next().await.map_err(action())?;
+        Ok(link.and_then(|link| {
+            link.attributes.into_iter().find_map(|attribute| match attribute {
+                LinkAttribute::Mtu(mtu) => Some(mtu),
+                _ => None,
+            })
+        }))
+    }
+
+    /// Removes an interface and all that hangs on it: its peer, addresses and routes. Without one, nothing happens.
+    pub(super) async fn delete_link(&self, name: &str) -> Result<()> {
+        let Some(index) = self.index_of(name).await? else { return Ok(()) };
+        match self.handle.link().del(index).execute().await {
+            Err(error) if is_errno(&error, Errno::ENODEV) => Ok(()),
+            result => result.map_err(refused(format!("remove the interface {name}"))),
+        }
+    }
+
+    /// Makes a pair of interfaces, the peer in another namespace. Both have their hardware addresses from the start:
+    /// those that the kernel picks may be changed later by udev.
+    pub(super) async fn add_veth(
+        &self,
+        end: VethEnd<'_>,
+        peer: VethEnd<'_>,
+        peer_namespace: &Namespace,
+        mtu: Option<u32>,
+    ) -> Result<()> {
+        let mut peer_link = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(peer.name)
+            .address(peer.mac.to_vec())
+            .setns_by_fd(peer_namespace.fd().as_raw_fd());
+        let mut link = LinkVeth::new(end.name, peer.name).address(end.mac.to_vec());
+        if let Some(mtu) = mtu {
+            (link, peer_link) = (link.mtu(mtu), peer_link.mtu(mtu));
+        }
+        let link = link.set_info_data(InfoData::Veth(InfoVeth::Peer(peer_link.build()))).build();
+        let action = format!("make the interface {}", end.name);
+        self.handle.link().add(link).execute().await.map_err(refused(action))
+    }
+
+    /// Brings an interface up and returns its index.
+    pub(super) async fn set_up(&self, name: &str) -> Result<u32> {
+        let action = format!("bring up the interface {name}");
+        let missing = || NetworkError::system(&action, io::Error::from(Errno::ENODEV));
+        let index = self.index_of(name).await?.ok_or_else(missing)?;
+        let up = LinkUnspec::new_with_index(index).up().build();
+        self.handle.link().set(up).execute().await.map_err(refused(action))?;
+        Ok(index)
+    }
+
+    pub(super) async fn add_address(&self, index: u32, address: Ipv4Addr) -> Result<()> {
+        let request = self.handle.address().add(index, address.into(), 32);
+        request.execute().await.map_err(refused(format!("assign the address {address}")))
+    }
+
+    /// Says which hardware address a next hop has, so that nobody has to ask for it.
+    pub(super) async fn add_neighbour(&self, index: u32, address: Ipv4Addr, mac: Mac) -> Result<()> {
+        let request = self.handle.neighbours().add(index, address.into()).link_layer_address(&mac);
+        request.execute().await.map_err(refused(format!("add the neighbour {address}")))
+    }
+
+    /// Routes a range through a next hop. Fails if there is a route for just this range.
+    pub(super) async fn add_route(
+        &self,
+        to: Ipv4Net,
+        via: Ipv4Addr,
+        index: u32,
+        source: Option<Ipv4Addr>,
+        table: u32,
+    ) -> Result<()> {
+        let mut route = route_to(to).gateway(via).onlink().output_interface(index).table_id(table);
+        if let Some(source) = source {
+            route = route.pref_source(source);
+        }
+        self.add(route.build(), to).await
+    }
+
+    /// Makes every address of a range local to an interface.
+    pub(super) async fn add_local_range(&self, range: Ipv4Net, index: u32) -> Result<()> {
+        let route = route_to(range)
+            .output_interface(index)
+            .table_id(LOCAL_TABLE)
+            .kind(RouteType::Local)
+            .scope(RouteScope::Host);
+        self.add(route.build(), range).await
+    }
+
+    async fn add(&self, route: RouteMessage, to: Ipv4Net) -> Result<()> {
+        self.handle.route().add(route).execute().await.map_err(refused(format!("add a route to {to}")))
+    }
+
+    /// Has packets that this namespace itself sends from a range to that same range looked up in `table`.
+    pub(super) async fn add_rule_within(&self, range: Ipv4Net, priority: u32, table: u32) -> Result<()> {
+        let (net, len) = (range.network(), range.prefix_len());
+        let rule =
+            self.handle.rule().add().v4().action(RuleAction::ToTable).priority(priority).table_id(table);
+        let rule = rule.input_interface("lo").source_prefix(net, len).destination_prefix(net, len);
+        rule.execute().await.map_err(refused(format!("add a routing rule for {range}")))
+    }
+
+    /// Has the table of local addresses looked up at `priority` instead of first of all.
+    pub(super) async fn move_local_rule(&self, priority: u32) -> Result<()> {
+        let rule = self.handle.rule().add().v4().action(RuleAction::ToTable);
+        let rule = rule.priority(priority).table_id(LOCAL_TABLE);
+        rule.execute().await.map_err(refused("add the rule for local addresses"))?;
+        let mut first = RuleMessage::default();
+        first.header.family = rtnetlink::packet_route::AddressFamily::Inet;
+        first.header.table = LOCAL_TABLE as u8;
+        first.header.action = RuleAction::ToTable;
+        first.attributes.push(RuleAttribute::Priority(0));
+        self.handle.rule().del(first).execute().await.map_err(refused("remove the first routing rule"))
+    }
+
+    /// The destinations of all IPv4 routes of all tables, local addresses included, default routes not.
+    pub(super) async fn destinations(&self) -> Result<Vec<Ipv4Net>> {
+        let routes = self.handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
+        let routes: Vec<RouteMessage> =
+            routes.map(|route| route.map_err(refused("list the routes"))).try_collect().await?;
+        Ok(routes.iter().filter_map(destination).filter(|net| net.prefix_len() > 0).collect())
+    }
+}
+
+impl Drop for Netlink {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+fn route_to(range: Ipv4Net) -> RouteMessageBuilder<Ipv4Addr> {
+    RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(range.network(), range.prefix_len())
+}
+
+fn destination(route: &RouteMessage) -> Option<Ipv4Net> {
+    route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => {
+            Ipv4Net::new(*address, route.header.destination_prefix_length).ok()
+        }
+        _ => None,
+    })
+}
+
+fn failed_to(action: impl Into<String>) -> impl FnOnce(io::Error) -> NetworkError {
+    move |error| NetworkError::system(action, error)
+}
+
+fn refused(action: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> NetworkError {
+    move |error| NetworkError::system(action, into_io(error))
+}
+
+fn into_io(error: rtnetlink::Error) -> io::Error {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => message.to_io(),
+        other => io::Error::other(other),
+    }
+}
+
+fn is_errno(error: &rtnetlink::Error, errno: Errno) -> bool {
+    matches!(error, rtnetlink::Error::NetlinkError(message) if message.raw_code().abs() == errno as i32)
+}

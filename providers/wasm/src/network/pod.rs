@@ -1,0 +1,347 @@
+//! The network of one pod, as its containers and the host use it.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use coracle_provider::{
+    Error, ErrorKind, NetworkMode, PodNetwork, PodRef, PortMapping, Protocol, Result, SandboxConfig,
+};
+use parking_lot::Mutex;
+use wasmtime_wasi::WasiCtxBuilder;
+use wasmtime_wasi::sockets::SocketAddrUse;
+
+use super::http_client::{HttpClient, TlsTrust};
+use super::idle::IdleCell;
+use super::names::Names;
+use super::namespace::{self, Namespace};
+use super::policy::{Destination, Place, Refusal, Transport};
+use super::pool::Lease;
+use super::socket;
+
+/// The ports for connections that guests begin, as Linux has them by default.
+const EPHEMERAL_PORTS: std::ops::Range<u32> = 32_768..61_000;
+/// How many ports are looked at for one that nothing uses.
+const PORT_ATTEMPTS: usize = 8;
+
+/// The network of one pod.
+///
+/// The address goes back with [`release`](Self::release), or when the last user is gone.
+pub struct PodNet {
+    pod: PodRef,
+    place: Place,
+    /// The pods' namespace; none on the node's network.
+    namespace: Option<Arc<Namespace>>,
+    lease: Mutex<Option<Lease>>,
+    released: AtomicBool,
+    /// On the node's network: what sockets of the pod are bound to, and so which loopback services are its own.
+    bound: Mutex<HashMap<(Transport, u16), IpAddr>>,
+    next_port: AtomicU32,
+    pub(super) names: Names,
+    pub(super) tls: Arc<TlsTrust>,
+    pub(super) http_client: IdleCell<HttpClient>,
+}
+
+impl PodNet {
+    pub(super) fn in_namespace(
+        config: &SandboxConfig,
+        lease: Lease,
+        namespace: Arc<Namespace>,
+        tls: Arc<TlsTrust>,
+    ) -> Arc<Self> {
+        let place = Place::Pod { ip: lease.ip(), alias: lease.alias() };
+        Self::new(config, place, Some(namespace), Some(lease), tls)
+    }
+
+    pub(super) fn on_node(
+        config: &SandboxConfig,
+        addresses: Vec<IpAddr>,
+        host_loopback: bool,
+        tls: Arc<TlsTrust>,
+    ) -> Arc<Self> {
+        Self::new(config, Place::Node { addresses, host_loopback }, None, None, tls)
+    }
+
+    fn new(
+        config: &SandboxConfig,
+        place: Place,
+        namespace: Option<Arc<Namespace>>,
+        lease: Option<Lease>,
+        tls: Arc<TlsTrust>,
+    ) -> Arc<Self> {
+        // A random start keeps clear of the ports that an earlier pod with this address used.
+        let first_port = RandomState::new().hash_one(&config.pod.uid) as u32;
+        Arc::new(Self {
+            names: Names::new(config, &place),
+            pod: config.pod.clone(),
+            place,
+            namespace,
+            lease: Mutex::new(lease),
+            released: AtomicBool::new(false),
+            bound: Mutex::default(),
+            next_port: AtomicU32::new(first_port),
+            tls,
+            http_client: IdleCell::default(),
+        })
+    }
+
+    /// The pod's own addresses, the primary one first; none on the node's network.
+    pub fn ips(&self) -> Vec<IpAddr> {
+        match self.place {
+            Place::Pod { ip, .. } => vec![ip.into()],
+            Place::Node { .. } => vec![],
+        }
+    }
+
+    /// The network as the sandbox's status shows it.
+    pub fn network(&self) -> PodNetwork {
+        let mode = match self.place {
+            Place::Pod { .. } => NetworkMode::Pod,
+            Place::Node { .. } => NetworkMode::Node,
+        };
+        // The namespace belongs to all pods, so no container of another provider may join it.
+        PodNetwork { mode, ips: self.ips(), namespace: None }
+    }
+
+    /// The address that listeners of the pod get, if it has one.
+    pub fn primary_ip(&self) -> Option<IpAddr> {
+        match &self.place {
+            Place::Pod { ip, .. } => Some((*ip).into()),
+            Place::Node { addresses, .. } => addresses.first().copied(),
+        }
+    }
+
+    /// Whether guests of this pod have to run on threads that [`Network::guest_thread_init`] moved into the pods'
+    /// namespace. The others have to run on threads that it did not.
+    ///
+    /// [`Network::guest_thread_init`]: super::Network::guest_thread_init
+    pub fn needs_pod_threads(&self) -> bool {
+        self.namespace.is_some()
+    }
+
+    /// Listens on a TCP port of the pod, without blocking mode. Any thread may accept from it.
+    ///
+    /// `AlreadyExists` if the port is taken.
+    pub fn listen_tcp(&self, port: u16) -> Result<TcpListener> {
+        let ip = self
+            .primary_ip()
+            .ok_or_else(|| Error::internal(format!("{self} has no address to listen on")))?;
+        if self.released.load(Ordering::Acquire) {
+            return Err(Error::internal(format!("{self} has given its address back")));
+        }
+        let address = SocketAddr::new(ip, port);
+        let listener =
+            self.in_place(move || socket::listener(address)).map_err(|error| match error.kind() {
+                io::ErrorKind::AddrInUse => {
+                    Error::new(ErrorKind::AlreadyExists, format!("port {port} of {self} is in use already"))
+                }
+                _ => Error::internal(format!("{self} cannot listen on {address}: {error}")),
+            })?;
+        self.note_bound(address, Transport::Tcp);
+        Ok(listener)
+    }
+
+    /// Listens on a port of the node, in the node's namespace.
+    ///
+    /// `AlreadyExists` if the port is taken, `Unimplemented` for anything but TCP.
+    pub fn listen_host_port(&self, mapping: &PortMapping) -> Result<TcpListener> {
+        if mapping.protocol != Protocol::Tcp {
+            return Err(Error::unimplemented(format!(
+                "hostPort {} over {:?}",
+                mapping.host_port, mapping.protocol
+            )));
+        }
+        let address = SocketAddr::new(mapping.host_ip.unwrap_or([0, 0, 0, 0].into()), mapping.host_port);
+        if !namespace::is_outside() {
+            return Err(Error::internal(format!(
+                "hostPort {address} of {self} was asked for on a guest's thread"
+            )));
+        }
+        socket::listener(address).map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => Error::new(
+                ErrorKind::AlreadyExists,
+                format!("hostPort {address} of {self} is in use on this node already"),
+            ),
+            io::ErrorKind::AddrNotAvailable => {
+                Error::invalid(format!("hostPort {address} of {self}: this node has no such address"))
+            }
+            _ => Error::internal(format!("{self} cannot listen on hostPort {address}: {error}")),
+        })
+    }
+
+    /// Connects to a port of the pod as the pod itself would by 127.0.0.1: what port-forward does. Works on any thread
+    /// of any tokio runtime.
+    pub async fn connect_loopback(self: &Arc<Self>, port: u16) -> io::Result<tokio::net::TcpStream> {
+        let wanted = Destination::Loopback(SocketAddr::from(([127, 0, 0, 1], port)));
+        let runtime = tokio::runtime::Handle::current();
+        let net = self.clone();
+        let (socket, target) = self.in_place(move || {
+            let _entered = runtime.enter();
+            let target = net.target(wanted, Transport::Tcp).map_err(io::Error::from)?;
+            let source = net.source_ip(wanted).map(|ip| SocketAddr::new(ip, 0));
+            Ok((socket::outgoing(source, target)?, target))
+        })?;
+        socket.connect(target).await
+    }
+
+    /// Gives the address back. Guests that still live can make no further sockets.
+    pub fn release(&self) {
+        self.released.store(true, Ordering::Release);
+        self.lease.lock().take();
+    }
+
+    /// Lets a guest use TCP and UDP under this pod's policy, through the functions of
+    /// [`add_to_linker`](super::add_to_linker). Whatever gets past those functions is refused.
+    pub fn configure(self: &Arc<Self>, builder: &mut WasiCtxBuilder) {
+        let net = self.clone();
+        builder
+            .allow_tcp(true)
+            .allow_udp(true)
+            // The functions of `add_to_linker` resolve names. Those that they replace ask the node's resolver.
+            .allow_ip_name_lookup(false)
+            .socket_addr_check(move |address, reason| {
+                let permitted = net.permits(address, reason);
+                Box::pin(async move { permitted })
+            });
+    }
+
+    /// The second wall, behind the rewriting: addresses as they reach the system.
+    fn permits(&self, address: SocketAddr, reason: SocketAddrUse) -> bool {
+        if self.released.load(Ordering::Acquire) || !self.is_right_thread() {
+            return false;
+        }
+        let ip = address.ip();
+        match reason {
+            SocketAddrUse::TcpBind | SocketAddrUse::UdpBind => {
+                // On the node's network the kernel picks the source of a connection, and a port with it.
+                let is_client =
+                    matches!(self.place, Place::Node { .. }) && ip.is_unspecified() && address.port() == 0;
+                is_client || self.place.is_own(ip)
+            }
+            SocketAddrUse::TcpListen => self.place.is_own(ip),
+            SocketAddrUse::TcpConnect => self.permits_sending(address, Transport::Tcp),
+            SocketAddrUse::UdpSend => self.permits_sending(address, Transport::Udp),
+            SocketAddrUse::TcpAccept | SocketAddrUse::UdpReceive => self.place.may_receive_from(ip),
+        }
+    }
+
+    fn permits_sending(&self, address: SocketAddr, transport: Transport) -> bool {
+        match self.place.destination(address) {
+            Ok(Destination::Remote(_) | Destination::Own(_)) => true,
+            Ok(Destination::Loopback(_)) => match self.place {
+                // Here the alias has taken the place of 127.0.0.1.
+                Place::Pod { alias, .. } => address.ip() == alias,
+                Place::Node { .. } => self.bound_at(address.port(), transport) == Some(address),
+            },
+            Err(_) => false,
+        }
+    }
+
+    /// Whether sockets that the current thread makes are in the right namespace.
+    pub(super) fn is_right_thread(&self) -> bool {
+        match &self.namespace {
+            Some(namespace) => namespace.is_current(),
+            None => namespace::is_outside(),
+        }
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Remembers that the pod has bound this address.
+    pub(super) fn note_bound(&self, address: SocketAddr, transport: Transport) {
+        if matches!(self.place, Place::Node { .. }) {
+            self.bound.lock().insert((transport, address.port()), address.ip());
+        }
+    }
+
+    /// Forgets an address that the pod no longer has.
+    pub(super) fn forget_bound(&self, address: SocketAddr, transport: Transport) {
+        self.bound.lock().remove(&(transport, address.port()));
+    }
+
+    fn bound_at(&self, port: u16, transport: Transport) -> Option<SocketAddr> {
+        self.bound.lock().get(&(transport, port)).map(|ip| SocketAddr::new(*ip, port))
+    }
+
+    /// The address that a connection or datagram to `destination` goes to. Must run in the pod's namespace.
+    pub(super) fn target(
+        &self,
+        destination: Destination,
+        transport: Transport,
+    ) -> Result<SocketAddr, Refusal> {
+        match (destination, &self.place) {
+            (Destination::Remote(address) | Destination::Own(address), _) => Ok(address),
+            (Destination::Loopback(wanted), Place::Pod { ip, alias }) => {
+                let on_loopback = SocketAddr::new((*alias).into(), wanted.port());
+                let is_there = socket::is_receiving(on_loopback, transport);
+                Ok(if is_there { on_loopback } else { SocketAddr::new((*ip).into(), wanted.port()) })
+            }
+            (Destination::Loopback(wanted), Place::Node { .. }) => {
+                self.bound_at(wanted.port(), transport).ok_or(Refusal::Refused)
+            }
+        }
+    }
+
+    /// The address and port to bind a socket to before it connects; none where the kernel may choose. Must run in the
+    /// pod's namespace.
+    ///
+    /// The port is explicit, because the kernel would keep one that it chose here from all other connections of the pod,
+    /// whatever their peer, until a minute after their end.
+    pub(super) fn source(&self, destination: Destination) -> Option<SocketAddr> {
+        let ip = self.source_ip(destination)?;
+        let candidates = || (0..PORT_ATTEMPTS).map(|_| SocketAddr::new(ip, self.next_port()));
+        let unused = candidates().find(|candidate| socket::is_port_unused(*candidate));
+        // Under load most ports wait for the end of an old connection. They will do, as long as the peer is another.
+        unused.or_else(|| candidates().find(|candidate| !socket::is_receiving(*candidate, Transport::Tcp)))
+    }
+
+    /// The address that connections to `destination` come from; none where the kernel may choose.
+    pub(super) fn source_ip(&self, destination: Destination) -> Option<IpAddr> {
+        match (&self.place, destination) {
+            (Place::Node { .. }, _) => None,
+            (Place::Pod { ip, .. }, Destination::Remote(_)) => Some((*ip).into()),
+            // Within the pod, traffic takes the short way and not the one through the node.
+            (Place::Pod { alias, .. }, Destination::Own(_) | Destination::Loopback(_)) => {
+                Some((*alias).into())
+            }
+        }
+    }
+
+    fn next_port(&self) -> u16 {
+        let count = EPHEMERAL_PORTS.end - EPHEMERAL_PORTS.start;
+        let port = EPHEMERAL_PORTS.start + self.next_port.fetch_add(1, Ordering::Relaxed) % count;
+        port as u16
+    }
+
+    /// Runs a short closure where this pod's sockets have to be made.
+    fn in_place<R, F>(&self, work: F) -> io::Result<R>
+    where
+        F: FnOnce() -> io::Result<R> + Send + 'static,
+        R: Send + 'static,
+    {
+        match &self.namespace {
+            Some(namespace) if !namespace.is_current() => namespace.run(work)?,
+            None if !namespace::is_outside() => {
+                Err(io::Error::other("a socket of the node was asked for on a guest's thread"))
+            }
+            _ => work(),
+        }
+    }
+}
+
+impl std::fmt::Debug for PodNet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PodNet").field("pod", &self.pod).field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Display for PodNet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "pod {}/{}", self.pod.namespace, self.pod.name)
+    }
+}

@@ -1,0 +1,95 @@
+//! `wasi:sockets` for guests of pods: a few functions of wasmtime-wasi replaced by ones that put the pod's addresses in
+//! place of those that the guest names, and then do what wasmtime-wasi does.
+//!
+//! Replacing functions is the only way to rewrite addresses: wasmtime-wasi's own hook can refuse, never change. The rest
+//! of each interface stays wasmtime-wasi's. What rewriting misses, the check that [`PodNet::configure`] installs refuses.
+//!
+//! [`PodNet::configure`]: super::PodNet::configure
+
+mod names;
+mod tcp;
+mod udp;
+
+use std::net::SocketAddr;
+
+use wasmtime::component::Linker;
+use wasmtime_wasi::p2::SocketError;
+use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpSocketAddress};
+
+use super::guest::{GuestNet, GuestNetView};
+use super::policy::{Destination, Refusal, Transport};
+
+/// The names of the interfaces with wasmtime-wasi's own version of them. The linker serves a guest of any 0.2 version by
+/// the highest version that it has, so with an older one here these functions would silently not be used.
+const TCP: &str = "wasi:sockets/tcp@0.2.12";
+const UDP: &str = "wasi:sockets/udp@0.2.12";
+const IP_NAME_LOOKUP: &str = "wasi:sockets/ip-name-lookup@0.2.12";
+
+/// Replaces the socket functions in a linker that has all of wasmtime-wasi's p2 interfaces.
+///
+/// A store's `WasiCtx` has to be built with [`PodNet::configure`](super::PodNet::configure) of the same pod.
+pub fn add_to_linker<T: GuestNetView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    let result = tcp::add(&mut linker.instance(TCP)?)
+        .and_then(|()| udp::add(&mut linker.instance(UDP)?))
+        .and_then(|()| names::add(&mut linker.instance(IP_NAME_LOOKUP)?));
+    linker.allow_shadowing(false);
+    result
+}
+
+/// A result as a guest gets it: traps end the guest, errors are values.
+fn lowered<T>(result: Result<T, SocketError>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
+    match result {
+        Ok(value) => Ok((Ok(value),)),
+        Err(error) => Ok((Err(error.downcast()?),)),
+    }
+}
+
+/// Where a guest's packet to `wanted` really goes, and by which way.
+struct Route {
+    destination: Destination,
+    target: SocketAddr,
+}
+
+/// Decides about a packet to an address. A guest that runs outside its network traps, before it makes a socket there.
+fn route(guest: &GuestNet, wanted: IpSocketAddress, transport: Transport) -> Result<Route, SocketError> {
+    let net = guest.pod();
+    ensure_right_thread(guest)?;
+    let destination = net.place().destination(wanted.into()).map_err(code)?;
+    let target = net.target(destination, transport).map_err(code)?;
+    Ok(Route { destination, target })
+}
+
+/// The address that a guest's socket is bound to when it asks for `wanted`.
+fn bind_address(
+    guest: &GuestNet,
+    wanted: IpSocketAddress,
+    transport: Transport,
+) -> Result<SocketAddr, SocketError> {
+    ensure_right_thread(guest)?;
+    Ok(guest.pod().place().bind(wanted.into(), transport).map_err(code)?)
+}
+
+fn ensure_right_thread(guest: &GuestNet) -> Result<(), SocketError> {
+    let net = guest.pod();
+    if net.is_right_thread() {
+        return Ok(());
+    }
+    Err(SocketError::trap(wasmtime::format_err!(
+        "a guest of {net} uses a socket on a thread outside its network"
+    )))
+}
+
+/// The address as the guest knows it.
+fn as_seen_by_guest(guest: &GuestNet, address: IpSocketAddress) -> IpSocketAddress {
+    guest.pod().place().as_seen_by_guest(address.into()).into()
+}
+
+fn code(refusal: Refusal) -> ErrorCode {
+    match refusal {
+        Refusal::NotBindable => ErrorCode::AddressNotBindable,
+        Refusal::Prohibited => ErrorCode::AccessDenied,
+        Refusal::Unreachable => ErrorCode::RemoteUnreachable,
+        Refusal::Refused => ErrorCode::ConnectionRefused,
+    }
+}
