@@ -1,8 +1,24 @@
 //! The kubelet's pipeline, under upstream's names.
 
+pub mod backoff;
+pub mod clock;
+pub mod config;
 pub mod expansion;
 pub mod fieldpath;
 pub mod host;
+pub mod kuberuntime;
 pub mod logs;
+pub mod pleg;
+pub mod pod;
+pub mod pod_cache;
+pub mod pod_manager;
+pub mod pod_workers;
 pub mod ports;
+pub mod providers;
+pub mod qos;
 pub mod quantity;
+pub mod reason_cache;
+pub mod recorder;
+pub mod runtime_state;
+pub mod status;
+pub mod work_queue;

@@ -103,9 +103,9 @@ pub enum SandboxState {
 /// The network of a pod, as other providers and probes need it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodNetwork {
-    /// Whose network.
+    /// Whose network was asked for. A provider that can give no addresses of a pod's own still answers what was asked.
     pub mode: NetworkMode,
-    /// The pod's addresses, the primary one first; empty with the node's network.
+    /// The pod's addresses, the primary one first; may be empty with the node's network, never otherwise.
     pub ips: Vec<IpAddr>,
     /// The network namespace that other containers of the pod can join, where there is one for this pod alone.
     pub namespace: Option<PathBuf>,

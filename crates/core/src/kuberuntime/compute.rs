@@ -1,0 +1,269 @@
+//! `computePodActions`: from what a pod should be and what the runtimes have, what to do. Pure.
+
+use coracle_provider::{ContainerState, NetworkMode, SandboxState};
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+use super::restart::{container_should_restart, restart_after_kill, should_container_be_restarted};
+use super::runtime_pod::{RuntimeContainer, RuntimePod};
+use crate::pod::{PodExt, is_restartable_init_container, restart_policy};
+
+/// Why a container is killed (`containerKillReason`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KillReason {
+    /// Nobody knows whether it runs.
+    Unknown,
+    /// Its image or name changed.
+    DefinitionChanged,
+}
+
+/// A container to kill.
+#[derive(Clone, Debug)]
+pub struct ContainerToKill {
+    /// The instance.
+    pub container: RuntimeContainer,
+    /// For the event.
+    pub message: String,
+    /// Why.
+    pub reason: KillReason,
+}
+
+/// What to do for a pod (`podActions`). Containers to start are indices into the spec.
+#[derive(Clone, Debug, Default)]
+pub struct PodActions {
+    /// Stop all containers and the sandbox.
+    pub kill_pod: bool,
+    /// Make a sandbox.
+    pub create_sandbox: bool,
+    /// The newest sandbox, if there is one worth naming.
+    pub sandbox_id: Option<String>,
+    /// The attempt of the sandbox to make, or of the one there is.
+    pub attempt: u32,
+    /// Init containers to start, in this order.
+    pub init_containers_to_start: Vec<usize>,
+    /// Main containers to start.
+    pub containers_to_start: Vec<usize>,
+    /// Ephemeral containers to start.
+    pub ephemeral_containers_to_start: Vec<usize>,
+    /// Containers to kill first.
+    pub containers_to_kill: Vec<ContainerToKill>,
+}
+
+/// Whether a pod needs another sandbox (`PodSandboxChanged`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SandboxChange {
+    /// Whether it does.
+    pub changed: bool,
+    /// The attempt to make it with.
+    pub attempt: u32,
+    /// The newest sandbox.
+    pub id: Option<String>,
+    /// Why it does, as the condition PodReadyToStartContainers says it.
+    pub message: &'static str,
+}
+
+/// Compares the sandboxes of a pod with what its spec wants.
+pub fn pod_sandbox_changed(pod: &Pod, runtime: &RuntimePod) -> SandboxChange {
+    let changed = |attempt, id, message| SandboxChange { changed: true, attempt, id, message };
+    let Some(newest) = runtime.sandboxes.first() else {
+        return changed(0, None, "no pod sandbox exists");
+    };
+    let next = newest.attempt + 1;
+    let id = Some(newest.id.clone());
+    if runtime.sandboxes.iter().filter(|s| s.state == SandboxState::Ready).count() > 1 {
+        return changed(next, id, "multiple pod sandboxes are ready and need to be reconciled");
+    }
+    if newest.state != SandboxState::Ready {
+        return changed(next, id, "pod sandbox is not ready");
+    }
+    let wanted = if pod.is_host_network() { NetworkMode::Node } else { NetworkMode::Pod };
+    if newest.network.mode != wanted {
+        return changed(next, None, "network namespace mode changed and sandbox needs to be recreated");
+    }
+    if wanted == NetworkMode::Pod && newest.network.ips.is_empty() {
+        return changed(next, id, "pod sandbox has no IP address");
+    }
+    SandboxChange { changed: false, attempt: newest.attempt, id, message: "" }
+}
+
+/// Decides what to do for a pod.
+pub fn compute_pod_actions(pod: &Pod, runtime: &RuntimePod) -> PodActions {
+    let sandbox = pod_sandbox_changed(pod, runtime);
+    let mut actions = PodActions {
+        kill_pod: sandbox.changed,
+        create_sandbox: sandbox.changed,
+        sandbox_id: sandbox.id,
+        attempt: sandbox.attempt,
+        ..PodActions::default()
+    };
+    if sandbox.changed {
+        start_over(pod, runtime, &mut actions);
+        return actions;
+    }
+
+    actions.ephemeral_containers_to_start = missing_ephemeral_containers(pod, runtime);
+    let initialized = compute_init_container_actions(pod, runtime, &mut actions);
+    if actions.kill_pod || !initialized {
+        return actions;
+    }
+
+    let kept = compute_main_container_actions(pod, runtime, &mut actions);
+    if kept == 0 && actions.containers_to_start.is_empty() {
+        actions.kill_pod = true;
+        // A sidecar must not keep a finished pod alive.
+        actions.init_containers_to_start.clear();
+    }
+    actions
+}
+
+/// A new sandbox: everything begins from the first init container, unless the pod is done.
+fn start_over(pod: &Pod, runtime: &RuntimePod, actions: &mut PodActions) {
+    let never = pod.restart_policy() == restart_policy::NEVER;
+    if never && actions.attempt != 0 && !runtime.containers.is_empty() {
+        actions.create_sandbox = false;
+        return;
+    }
+    let to_start: Vec<usize> = (0..pod.containers().len())
+        .filter(|i| {
+            let container = &pod.containers()[*i];
+            let policy = container.restart_policy.as_deref().unwrap_or(pod.restart_policy());
+            policy != restart_policy::ON_FAILURE || !succeeded(container, runtime)
+        })
+        .collect();
+    if to_start.is_empty() && runtime.has_any_regular_container_created(pod) {
+        actions.create_sandbox = false;
+        return;
+    }
+    if pod.init_containers().is_empty() {
+        actions.containers_to_start = to_start;
+    } else {
+        actions.init_containers_to_start = vec![0];
+    }
+}
+
+fn succeeded(container: &Container, runtime: &RuntimePod) -> bool {
+    runtime.find(&container.name).is_some_and(|c| c.state == ContainerState::Exited && c.exit_code == 0)
+}
+
+/// Ephemeral containers run once, whether or not initialisation is complete.
+fn missing_ephemeral_containers(pod: &Pod, runtime: &RuntimePod) -> Vec<usize> {
+    let all = pod.pod_spec().ephemeral_containers.as_deref().unwrap_or_default();
+    (0..all.len()).filter(|i| runtime.find(&all[*i].name).is_none()).collect()
+}
+
+/// Decides about main containers; returns how many running ones stay as they are.
+fn compute_main_container_actions(pod: &Pod, runtime: &RuntimePod, actions: &mut PodActions) -> usize {
+    let mut kept = 0;
+    for (index, container) in pod.containers().iter().enumerate() {
+        let status = runtime.find(&container.name);
+        let Some(running) = status.filter(|s| s.state == ContainerState::Running) else {
+            if should_container_be_restarted(container, pod, runtime) {
+                actions.containers_to_start.push(index);
+                if let Some(unknown) = status.filter(|s| s.state == ContainerState::Unknown) {
+                    // It may run: two instances must never run at once.
+                    actions.containers_to_kill.push(kill_unknown("Container", unknown));
+                }
+            }
+            continue;
+        };
+        if running.changed(container) {
+            actions.containers_to_start.push(index);
+            actions.containers_to_kill.push(ContainerToKill {
+                container: running.clone(),
+                message: format!("Container {} definition changed, will be restarted", container.name),
+                reason: KillReason::DefinitionChanged,
+            });
+        } else {
+            kept += 1;
+        }
+    }
+    kept
+}
+
+fn kill_unknown(what: &str, status: &RuntimeContainer) -> ContainerToKill {
+    ContainerToKill {
+        container: status.clone(),
+        message: format!("{what} is in \"unknown\" state, try killing it before restart"),
+        reason: KillReason::Unknown,
+    }
+}
+
+/// Decides about init containers; returns whether the pod is initialised (`computeInitContainerActions`).
+///
+/// It goes from the last to the first, because finished ones may be gone from the runtime: the last one that is
+/// there tells how far the pod has come.
+fn compute_init_container_actions(pod: &Pod, runtime: &RuntimePod, actions: &mut PodActions) -> bool {
+    let containers = pod.init_containers();
+    if containers.is_empty() {
+        return true;
+    }
+    let mut pod_has_initialized = runtime.has_any_active_regular_container_started(pod);
+    let mut previously_initialized = pod_has_initialized;
+    let last = containers.len() - 1;
+    let mut to_start = Vec::new();
+
+    for (i, container) in containers.iter().enumerate().rev() {
+        let sidecar = is_restartable_init_container(container);
+        let Some(status) = runtime.find_active(&container.name) else {
+            if previously_initialized && sidecar {
+                to_start.push(i);
+            }
+            continue;
+        };
+        if previously_initialized && !sidecar {
+            continue;
+        }
+        let mut initialized = || {
+            if i == last {
+                pod_has_initialized = true;
+            }
+            i != last
+        };
+        match (status.state, sidecar) {
+            // Made but not started: the runtime failed between the two.
+            (ContainerState::Created, _) => to_start.push(i),
+            (ContainerState::Running, false) => {}
+            (ContainerState::Running, true) => {
+                if initialized() && !previously_initialized {
+                    to_start.push(i + 1);
+                }
+                if status.changed(container) {
+                    actions.containers_to_kill.push(ContainerToKill {
+                        container: status.clone(),
+                        message: format!("Init container {} definition changed", container.name),
+                        reason: KillReason::DefinitionChanged,
+                    });
+                    to_start.push(i);
+                }
+            }
+            (ContainerState::Exited, true) => to_start.push(i),
+            (ContainerState::Exited, false) if status.exit_code == 0 => {
+                if initialized() {
+                    to_start.push(i + 1);
+                }
+            }
+            (ContainerState::Exited, false) => {
+                if !container_should_restart(container, pod, status.exit_code) || pod.is_deleting() {
+                    actions.kill_pod = true;
+                    return false;
+                }
+                to_start.push(i);
+            }
+            (ContainerState::Unknown, _) => {
+                if !sidecar && !restart_after_kill(container, pod) {
+                    actions.kill_pod = true;
+                    return false;
+                }
+                actions.containers_to_kill.push(kill_unknown("Init container", status));
+                to_start.push(i);
+            }
+        }
+        previously_initialized = true;
+    }
+
+    if !previously_initialized {
+        to_start.push(0);
+    }
+    to_start.reverse();
+    actions.init_containers_to_start = to_start;
+    pod_has_initialized
+}

@@ -1,0 +1,168 @@
+//! How names resolve in a pod (upstream: `pkg/kubelet/network/dns/dns.go`).
+
+use std::path::PathBuf;
+
+use coracle_provider::DnsConfig;
+use k8s_openapi::api::core::v1::{Pod, PodDNSConfig};
+
+use crate::pod::PodExt;
+use crate::recorder::Recorder;
+
+/// The most that resolvers take (`MaxDNSNameservers`, `MaxDNSSearchPaths`, `MaxDNSSearchListChars`).
+const MAX_NAMESERVERS: usize = 3;
+const MAX_SEARCHES: usize = 32;
+const MAX_SEARCH_CHARS: usize = 2048;
+
+/// Makes the resolver configuration of pods.
+#[derive(Clone, Debug, Default)]
+pub struct DnsConfigurer {
+    /// `clusterDNS`.
+    pub cluster_dns: Vec<String>,
+    /// `clusterDomain`.
+    pub cluster_domain: String,
+    /// `resolvConf`: the node's own; none switches look-ups off.
+    pub resolver_config: Option<PathBuf>,
+    /// Whether this node belongs to a cluster: only then is a missing `clusterDNS` worth an Event.
+    pub in_cluster: bool,
+}
+
+impl DnsConfigurer {
+    /// `GetPodDNS`.
+    pub(super) fn pod_dns(&self, pod: &Pod, recorder: &Recorder) -> Result<DnsConfig, coracle_provider::Error> {
+        let policy = pod.pod_spec().dns_policy.as_deref().unwrap_or("ClusterFirst");
+        let mut config = match policy {
+            "None" => DnsConfig::default(),
+            "ClusterFirst" if pod.is_host_network() => self.host_dns()?,
+            "ClusterFirst" | "ClusterFirstWithHostNet" if !self.cluster_dns.is_empty() => self.cluster_dns(pod)?,
+            "ClusterFirst" | "ClusterFirstWithHostNet" => {
+                self.warn_missing_cluster_dns(pod, recorder);
+                self.host_dns()?
+            }
+            "Default" => self.host_dns()?,
+            other => {
+                return Err(coracle_provider::Error::invalid(format!("spec.dnsPolicy: {other:?} is not known")));
+            }
+        };
+        if let Some(own) = &pod.pod_spec().dns_config {
+            append(&mut config, own);
+        }
+        fit_limits(&mut config);
+        Ok(config)
+    }
+
+    fn warn_missing_cluster_dns(&self, pod: &Pod, recorder: &Recorder) {
+        if self.in_cluster {
+            let message = format!(
+                "pod: {:?}. kubelet does not have ClusterDNS IP configured and cannot create Pod using \
+                 \"ClusterFirst\" policy. Falling back to \"Default\" policy.",
+                pod.display_name()
+            );
+            recorder.warning(pod, "MissingClusterDNS", message);
+        }
+    }
+
+    /// The node's own resolvers.
+    fn host_dns(&self) -> Result<DnsConfig, coracle_provider::Error> {
+        let Some(path) = &self.resolver_config else {
+            return Ok(DnsConfig {
+                servers: vec!["127.0.0.1".to_owned()],
+                searches: vec![".".to_owned()],
+                options: Vec::new(),
+            });
+        };
+        match std::fs::read_to_string(path) {
+            Ok(text) => Ok(parse_resolv_conf(&text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(DnsConfig::default()),
+            Err(error) => Err(coracle_provider::Error::internal(format!("reading {}: {error}", path.display()))),
+        }
+    }
+
+    fn cluster_dns(&self, pod: &Pod) -> Result<DnsConfig, coracle_provider::Error> {
+        let host = self.host_dns()?;
+        let domain = &self.cluster_domain;
+        let mut searches = Vec::new();
+        if !domain.is_empty() {
+            searches.push(format!("{}.svc.{domain}", pod.namespace()));
+            searches.push(format!("svc.{domain}"));
+            searches.push(domain.clone());
+        }
+        searches.extend(host.searches);
+        dedup(&mut searches);
+        Ok(DnsConfig { servers: self.cluster_dns.clone(), searches, options: vec!["ndots:5".to_owned()] })
+    }
+}
+
+/// `parseResolvConf`.
+fn parse_resolv_conf(text: &str) -> DnsConfig {
+    let mut config = DnsConfig::default();
+    for line in text.lines() {
+        let line = line.split(['#', ';']).next().unwrap_or_default();
+        let mut words = line.split_whitespace();
+        match words.next() {
+            Some("nameserver") => config.servers.extend(words.next().map(str::to_owned)),
+            // The last list counts; a trailing dot means the same name.
+            Some("search") => {
+                let name = |w: &str| if w == "." { w.to_owned() } else { w.trim_end_matches('.').to_owned() };
+                config.searches = words.map(name).collect();
+            }
+            Some("options") => append_options(&mut config.options, words.map(str::to_owned)),
+            _ => {}
+        }
+    }
+    config
+}
+
+/// `appendDNSConfig`.
+fn append(config: &mut DnsConfig, own: &PodDNSConfig) {
+    config.servers.extend(own.nameservers.iter().flatten().cloned());
+    dedup(&mut config.servers);
+    config.searches.extend(own.searches.iter().flatten().cloned());
+    dedup(&mut config.searches);
+    let options = own.options.iter().flatten().filter_map(|option| {
+        let name = option.name.as_deref().filter(|n| !n.is_empty())?;
+        Some(match option.value.as_deref().filter(|v| !v.is_empty()) {
+            Some(value) => format!("{name}:{value}"),
+            None => name.to_owned(),
+        })
+    });
+    append_options(&mut config.options, options);
+}
+
+/// A later option of the same name replaces an earlier one.
+fn append_options(options: &mut Vec<String>, more: impl Iterator<Item = String>) {
+    let name = |option: &str| option.split(':').next().unwrap_or_default().to_owned();
+    for option in more {
+        options.retain(|o| name(o) != name(&option));
+        options.push(option);
+    }
+}
+
+fn dedup(list: &mut Vec<String>) {
+    let mut seen = std::collections::HashSet::new();
+    list.retain(|item| seen.insert(item.clone()));
+}
+
+/// `formDNSConfigFitsLimits`.
+fn fit_limits(config: &mut DnsConfig) {
+    config.servers.truncate(MAX_NAMESERVERS);
+    config.searches.truncate(MAX_SEARCHES);
+    let mut chars = 0;
+    config.searches.retain(|search| {
+        chars += search.len() + 1;
+        chars <= MAX_SEARCH_CHARS + 1
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_resolv_conf_as_upstream_does() {
+        let text = "# c\nnameserver 10.0.0.1\nnameserver 10.0.0.2 ; x\nsearch a b\nsearch x.example. y\noptions ndots:1 edns0\noptions ndots:2\n";
+        let config = parse_resolv_conf(text);
+        assert_eq!(config.servers, ["10.0.0.1", "10.0.0.2"]);
+        assert_eq!(config.searches, ["x.example", "y"]);
+        assert_eq!(config.options, ["edns0", "ndots:2"]);
+    }
+}

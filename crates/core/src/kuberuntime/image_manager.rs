@@ -1,0 +1,252 @@
+//! Seeing to it that an image is present (upstream: `pkg/kubelet/images/image_manager.go`).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_provider::{ErrorKind, Image, ImageSpec, Provider, PullProgress, PullRequest, RegistryAuth};
+use k8s_openapi::api::core::v1::{Container, Pod, Secret};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
+
+use super::keyring::Keyring;
+use super::sync_result::{SyncFailure, reason};
+use crate::backoff::Backoff;
+use crate::pod::PodExt;
+use crate::ports::{EventType, ObjectReader};
+use crate::recorder::{self, Recorder};
+
+/// Back-off after a failed pull: the first, and the longest (`imageBackOffPeriod`, `MaxImageBackOff`).
+const BACK_OFF: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
+
+/// How a pull comes along, for somebody who watches.
+#[derive(Clone, Debug)]
+pub struct PullReport {
+    /// The image as the user wrote it.
+    pub image: String,
+    /// How far it is; none when it ended.
+    pub progress: Option<PullProgress>,
+}
+
+/// Settings of the image manager.
+#[derive(Clone, Debug, Default)]
+pub struct ImageManagerOptions {
+    /// Pulls at a time; none is no limit. `serializeImagePulls` is 1.
+    pub max_parallel_pulls: Option<usize>,
+    /// Who watches pulls.
+    pub progress: Option<mpsc::Sender<PullReport>>,
+}
+
+/// Pulls images by their policy, with back-off.
+pub struct ImageManager {
+    recorder: Recorder,
+    objects: Arc<dyn ObjectReader>,
+    back_off: Backoff,
+    /// What went wrong last, to be shown while backing off.
+    previous_errors: Mutex<HashMap<String, String>>,
+    pulls: Option<Semaphore>,
+    progress: Option<mpsc::Sender<PullReport>>,
+}
+
+impl ImageManager {
+    /// An image manager.
+    pub fn new(recorder: Recorder, objects: Arc<dyn ObjectReader>, options: ImageManagerOptions) -> Self {
+        Self {
+            recorder,
+            objects,
+            back_off: Backoff::new(BACK_OFF.0, BACK_OFF.1, BACK_OFF.1 * 2),
+            previous_errors: Mutex::default(),
+            pulls: options.max_parallel_pulls.map(Semaphore::new),
+            progress: options.progress,
+        }
+    }
+
+    /// Makes a container's image present and answers its reference (`EnsureImageExists`).
+    pub(super) async fn ensure_image_exists(
+        &self,
+        provider: &dyn Provider,
+        runtime_handler: &str,
+        pod: &Pod,
+        container: &Container,
+    ) -> Result<String, SyncFailure> {
+        let request = Request { manager: self, pod, container, image: container.image.as_deref().unwrap_or_default() };
+        let spec = ImageSpec { image: request.image.to_owned(), runtime_handler: runtime_handler.to_owned() };
+        let policy = container.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
+        let present = match provider.image_status(&spec).await {
+            Ok(image) => image,
+            Err(error) => return Err(request.inspect_failed(&error)),
+        };
+        if let Some(image) = present.filter(|_| policy != "Always") {
+            request.event(EventType::Normal, recorder::reason::PULLED_IMAGE, request.already_present());
+            return Ok(image.id);
+        }
+        if policy == "Never" {
+            let message = format!("Container image {:?} is not present with pull policy of Never", request.image);
+            request.event(EventType::Warning, recorder::reason::ERR_IMAGE_NEVER_PULL, message.clone());
+            return Err(SyncFailure::new(reason::IMAGE_NEVER_PULL, message));
+        }
+        request.pull(provider, spec).await
+    }
+
+    /// Forgets a pod's back-off.
+    pub(super) fn forget(&self, uid: &str) {
+        self.back_off.forget(uid);
+        self.previous_errors.lock().retain(|key, _| !key.starts_with(uid));
+    }
+
+    pub(super) fn gc_back_off(&self) {
+        self.back_off.gc();
+    }
+}
+
+/// One container's wish for an image.
+struct Request<'a> {
+    manager: &'a ImageManager,
+    pod: &'a Pod,
+    container: &'a Container,
+    image: &'a str,
+}
+
+impl Request<'_> {
+    async fn pull(&self, provider: &dyn Provider, spec: ImageSpec) -> Result<String, SyncFailure> {
+        let manager = self.manager;
+        let key = format!("{}_{}", self.pod.uid(), self.image);
+        if let Some(until) = manager.back_off.waits_until_since_update(&key) {
+            let mut message = format!("Back-off pulling image {:?}", self.image);
+            self.event(EventType::Normal, recorder::reason::BACK_OFF, message.clone());
+            if let Some(previous) = manager.previous_errors.lock().get(&key) {
+                message = format!("{message}: {previous}");
+            }
+            return Err(SyncFailure { reason: reason::IMAGE_PULL_BACK_OFF, message, retry_at: Some(until) });
+        }
+        manager.previous_errors.lock().remove(&key);
+        self.event(EventType::Normal, recorder::reason::PULLING_IMAGE, format!("Pulling image {:?}", self.image));
+
+        let waiting_since = Instant::now();
+        let _permit = match &manager.pulls {
+            Some(pulls) => pulls.acquire().await.ok(),
+            None => None,
+        };
+        let pulling_since = Instant::now();
+        match self.pull_with_credentials(provider, spec).await {
+            Ok(image) => {
+                manager.back_off.reset(&key);
+                let took = round_to_millis(pulling_since.elapsed());
+                let in_all = round_to_millis(waiting_since.elapsed());
+                let message = format!(
+                    "Successfully pulled image {:?} in {took:?} ({in_all:?} including waiting). Image size: {} bytes.",
+                    self.image, image.size_bytes
+                );
+                self.event(EventType::Normal, recorder::reason::PULLED_IMAGE, message);
+                Ok(image.id)
+            }
+            Err(error) => {
+                let message = format!("Failed to pull image {:?}: {error}", self.image);
+                self.event(EventType::Warning, recorder::reason::FAILED, message);
+                manager.back_off.next(&key, crate::clock::now());
+                let failure = self.pull_failure(&error);
+                let previous = format!("{}: {}", failure.reason, failure.message);
+                manager.previous_errors.lock().insert(key, previous);
+                self.event(EventType::Warning, recorder::reason::FAILED, format!("Error: {}", failure.reason));
+                Err(failure)
+            }
+        }
+    }
+
+    /// Tries the pod's credentials for this registry one after the other; without any, none.
+    async fn pull_with_credentials(
+        &self,
+        provider: &dyn Provider,
+        spec: ImageSpec,
+    ) -> Result<Image, coracle_provider::Error> {
+        let candidates = self.credentials().await;
+        let reports = self.report_progress();
+        let mut last_error = None;
+        for auth in candidates {
+            let request = PullRequest { image: spec.clone(), auth, pod: self.pod.pod_ref() };
+            match provider.pull_image(request, reports.clone()).await {
+                Ok(image) => return Ok(image),
+                // Other credentials may be the right ones.
+                Err(error) => last_error = Some(error),
+            }
+        }
+        Err(last_error.unwrap_or_else(|| coracle_provider::Error::internal("no credentials were tried")))
+    }
+
+    async fn credentials(&self) -> Vec<Option<RegistryAuth>> {
+        let names: Vec<&str> = self.pod.pod_spec().image_pull_secrets.iter().flatten().map(|r| r.name.as_str()).collect();
+        let (mut secrets, mut missing): (Vec<Arc<Secret>>, Vec<String>) = Default::default();
+        for name in names {
+            match self.manager.objects.secret(self.pod.namespace(), name).await {
+                Ok(secret) => secrets.push(secret),
+                Err(_) => missing.push(name.to_owned()),
+            }
+        }
+        let (keyring, unreadable) = Keyring::from_secrets(secrets.iter().map(AsRef::as_ref));
+        missing.extend(unreadable);
+        if !missing.is_empty() {
+            let message = format!(
+                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                missing.join(", ")
+            );
+            let reason = recorder::reason::FAILED_TO_RETRIEVE_IMAGE_PULL_SECRET;
+            self.manager.recorder.warning(self.pod, reason, message);
+        }
+        let found: Vec<Option<RegistryAuth>> = keyring.lookup(self.image).into_iter().map(Some).collect();
+        if found.is_empty() { vec![None] } else { found }
+    }
+
+    /// Hands progress on to whoever watches, in a task that ends when the answer is dropped.
+    fn report_progress(&self) -> Option<mpsc::Sender<PullProgress>> {
+        let watcher = self.manager.progress.clone()?;
+        let (sender, mut receiver) = mpsc::channel(16);
+        let image = self.image.to_owned();
+        tokio::spawn(async move {
+            while let Some(progress) = receiver.recv().await {
+                // Nobody waits for a watcher: what it cannot take in time is left out.
+                let _ = watcher.try_send(PullReport { image: image.clone(), progress: Some(progress) });
+            }
+            let _ = watcher.try_send(PullReport { image, progress: None });
+        });
+        Some(sender)
+    }
+
+    fn pull_failure(&self, error: &coracle_provider::Error) -> SyncFailure {
+        match error.kind {
+            ErrorKind::InvalidImageName => SyncFailure::new(reason::INVALID_IMAGE_NAME, error.to_string()),
+            ErrorKind::RegistryUnavailable => {
+                let message = format!(
+                    "image pull failed for {} because the registry is unavailable: {error}",
+                    self.image
+                );
+                SyncFailure::new(reason::REGISTRY_UNAVAILABLE, message)
+            }
+            _ => SyncFailure::new(reason::IMAGE_PULL, error.to_string()),
+        }
+    }
+
+    fn inspect_failed(&self, error: &coracle_provider::Error) -> SyncFailure {
+        let (reason, message) = if error.kind == ErrorKind::InvalidImageName {
+            let message = format!("Failed to apply default image tag {:?}: {error}", self.image);
+            (reason::INVALID_IMAGE_NAME, message)
+        } else {
+            (reason::IMAGE_INSPECT, format!("Failed to inspect image {:?}: {error}", self.image))
+        };
+        self.event(EventType::Warning, recorder::reason::FAILED_TO_INSPECT_IMAGE, message.clone());
+        self.event(EventType::Warning, recorder::reason::FAILED, format!("Error: {reason}"));
+        SyncFailure::new(reason, message)
+    }
+
+    fn already_present(&self) -> String {
+        format!("Container image {:?} already present on machine and can be accessed by the pod", self.image)
+    }
+
+    fn event(&self, event_type: EventType, reason: &'static str, message: String) {
+        self.manager.recorder.container(self.pod, &self.container.name, event_type, reason, message);
+    }
+}
+
+fn round_to_millis(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}

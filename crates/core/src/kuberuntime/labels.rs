@@ -1,0 +1,137 @@
+//! Labels and annotations of sandboxes and containers, upstream's to the letter, so that `crictl` and a Go kubelet
+//! recognise them (`pkg/kubelet/kuberuntime/labels.go`, `container/helpers.go`).
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+use crate::pod::PodExt;
+
+const POD_NAME: &str = "io.kubernetes.pod.name";
+const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
+const POD_UID: &str = "io.kubernetes.pod.uid";
+const CONTAINER_NAME: &str = "io.kubernetes.container.name";
+
+const CONTAINER_HASH: &str = "io.kubernetes.container.hash";
+const CONTAINER_RESTART_COUNT: &str = "io.kubernetes.container.restartCount";
+const CONTAINER_TERMINATION_MESSAGE_PATH: &str = "io.kubernetes.container.terminationMessagePath";
+const CONTAINER_TERMINATION_MESSAGE_POLICY: &str = "io.kubernetes.container.terminationMessagePolicy";
+const CONTAINER_PRE_STOP_HANDLER: &str = "io.kubernetes.container.preStopHandler";
+const CONTAINER_PORTS: &str = "io.kubernetes.container.ports";
+const POD_DELETION_GRACE_PERIOD: &str = "io.kubernetes.pod.deletionGracePeriod";
+const POD_TERMINATION_GRACE_PERIOD: &str = "io.kubernetes.pod.terminationGracePeriod";
+
+/// Labels of a sandbox: the pod's own, and who it is.
+pub(super) fn pod_labels(pod: &Pod) -> BTreeMap<String, String> {
+    let mut labels = pod.metadata.labels.clone().unwrap_or_default();
+    labels.extend(identity(pod));
+    labels
+}
+
+/// Labels of a container.
+pub(super) fn container_labels(container: &Container, pod: &Pod) -> BTreeMap<String, String> {
+    let mut labels: BTreeMap<_, _> = identity(pod).into_iter().collect();
+    labels.insert(CONTAINER_NAME.to_owned(), container.name.clone());
+    labels
+}
+
+fn identity(pod: &Pod) -> [(String, String); 3] {
+    [
+        (POD_NAME.to_owned(), pod.name().to_owned()),
+        (POD_NAMESPACE.to_owned(), pod.namespace().to_owned()),
+        (POD_UID.to_owned(), pod.uid().to_string()),
+    ]
+}
+
+/// Annotations of a container: what is needed to judge and to stop it when the pod's spec is no longer known.
+pub(super) fn container_annotations(container: &Container, pod: &Pod, restart_count: u32) -> BTreeMap<String, String> {
+    let text = |v: &Option<String>| v.clone().unwrap_or_default();
+    let mut annotations = BTreeMap::from([
+        (CONTAINER_HASH.to_owned(), format!("{:x}", hash_container(container))),
+        (CONTAINER_RESTART_COUNT.to_owned(), restart_count.to_string()),
+        (CONTAINER_TERMINATION_MESSAGE_PATH.to_owned(), text(&container.termination_message_path)),
+        (CONTAINER_TERMINATION_MESSAGE_POLICY.to_owned(), text(&container.termination_message_policy)),
+    ]);
+    if let Some(seconds) = pod.metadata.deletion_grace_period_seconds {
+        annotations.insert(POD_DELETION_GRACE_PERIOD.to_owned(), seconds.to_string());
+    }
+    if let Some(seconds) = pod.pod_spec().termination_grace_period_seconds {
+        annotations.insert(POD_TERMINATION_GRACE_PERIOD.to_owned(), seconds.to_string());
+    }
+    let pre_stop = container.lifecycle.as_ref().and_then(|l| l.pre_stop.as_ref());
+    if let Some(json) = pre_stop.and_then(|handler| serde_json::to_string(handler).ok()) {
+        annotations.insert(CONTAINER_PRE_STOP_HANDLER.to_owned(), json);
+    }
+    if let Some(json) = container.ports.as_ref().filter(|p| !p.is_empty()).and_then(|p| serde_json::to_string(p).ok()) {
+        annotations.insert(CONTAINER_PORTS.to_owned(), json);
+    }
+    annotations
+}
+
+/// The hash that a container was made with.
+pub(super) fn container_hash_annotation(annotations: &BTreeMap<String, String>) -> Option<u32> {
+    u32::from_str_radix(annotations.get(CONTAINER_HASH)?, 16).ok()
+}
+
+/// The restart count that a container was made with.
+pub(super) fn restart_count_annotation(annotations: &BTreeMap<String, String>) -> Option<u32> {
+    annotations.get(CONTAINER_RESTART_COUNT)?.parse().ok()
+}
+
+/// Upstream's container hash: FNV-1a over Go's `%v` of the JSON of name and image, byte for byte. Hashing more than
+/// these two would restart containers on every in-place change.
+pub fn hash_container(container: &Container) -> u32 {
+    let json = format!(
+        r#"{{"image":{},"name":{}}}"#,
+        go_json_string(container.image.as_deref().unwrap_or_default()),
+        go_json_string(&container.name)
+    );
+    let mut dump = String::from("([]uint8)[");
+    for (i, byte) in json.bytes().enumerate() {
+        let separator = if i == 0 { "" } else { " " };
+        // Writing to a String cannot fail.
+        let _ = write!(dump, "{separator}{byte}");
+    }
+    dump.push(']');
+    fnv1a(dump.as_bytes())
+}
+
+/// A JSON string as Go's encoding/json writes it: with `<`, `>`, `&`, U+2028 and U+2029 escaped.
+fn go_json_string(text: &str) -> String {
+    let quoted = serde_json::Value::from(text).to_string();
+    quoted
+        .replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
+        .replace('\u{2028}', "\\u2028")
+        .replace('\u{2029}', "\\u2029")
+}
+
+fn fnv1a(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values printed by upstream's `kubecontainer.HashContainer`.
+    #[test]
+    fn the_container_hash_is_upstreams() {
+        let cases = [
+            ("a", "b", 1_685_057_307),
+            ("main", "registry.k8s.io/e2e-test-images/agnhost:2.55", 4_025_124_160),
+            ("hello", "./hello.wasm", 2_276_175_981),
+            ("x<>&", "ü\"\\\u{2028}", 2_747_698_840),
+        ];
+        for (name, image, expected) in cases {
+            let container =
+                Container { name: name.into(), image: Some(image.into()), ..Container::default() };
+            assert_eq!(hash_container(&container), expected, "{name} {image}");
+            let annotations = container_annotations(&container, &Pod::default(), 3);
+            assert_eq!(container_hash_annotation(&annotations), Some(expected));
+            assert_eq!(restart_count_annotation(&annotations), Some(3));
+        }
+    }
+}

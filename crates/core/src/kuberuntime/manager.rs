@@ -1,0 +1,143 @@
+//! The runtime manager and what it works with.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_provider::{ErrorKind, Provider};
+use k8s_openapi::api::core::v1::Pod;
+
+use super::dns::DnsConfigurer;
+use super::image_manager::ImageManager;
+use super::runtime_pod::RuntimePod;
+use crate::backoff::Backoff;
+use crate::pod::{PodExt, PodUid};
+use crate::pod_cache::PodCache;
+use crate::pod_workers::SyncError;
+use crate::ports::{ObjectReader, Volumes};
+use crate::providers::Providers;
+use crate::recorder::Recorder;
+
+/// A container that ran this long without failing begins its crash-loop back-off anew.
+const CRASH_LOOP_EXPIRY: Duration = Duration::from_secs(600);
+
+/// Settings of the runtime manager.
+#[derive(Clone, Debug)]
+pub struct RuntimeOptions {
+    /// `podLogsDir`: container logs, a folder a pod.
+    pub pod_logs_dir: PathBuf,
+    /// Links to container logs under the names that log agents read; none makes no links.
+    pub container_logs_dir: Option<PathBuf>,
+    /// The node's own addresses, the primary one first.
+    pub node_ips: Vec<IpAddr>,
+    /// Back-off after a container failed: the first one.
+    pub crash_loop_initial: Duration,
+    /// Back-off after a container failed: the longest.
+    pub crash_loop_max: Duration,
+}
+
+impl Default for RuntimeOptions {
+    fn default() -> Self {
+        Self {
+            pod_logs_dir: "/var/log/pods".into(),
+            container_logs_dir: Some("/var/log/containers".into()),
+            node_ips: Vec::new(),
+            crash_loop_initial: Duration::from_secs(10),
+            crash_loop_max: Duration::from_secs(300),
+        }
+    }
+}
+
+/// The runtime manager. Shared by all pod workers; holds no state of a pod but its back-off.
+pub struct KubeGenericRuntimeManager {
+    pub(super) providers: Providers,
+    pub(super) cache: Arc<PodCache>,
+    pub(super) recorder: Recorder,
+    pub(super) images: ImageManager,
+    pub(super) volumes: Arc<dyn Volumes>,
+    pub(super) objects: Arc<dyn ObjectReader>,
+    pub(super) dns: DnsConfigurer,
+    pub(super) crash_loop_back_off: Backoff,
+    pub(super) options: RuntimeOptions,
+}
+
+impl KubeGenericRuntimeManager {
+    /// Puts a runtime manager together.
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        providers: Providers,
+        cache: Arc<PodCache>,
+        recorder: Recorder,
+        images: ImageManager,
+        volumes: Arc<dyn Volumes>,
+        objects: Arc<dyn ObjectReader>,
+        dns: DnsConfigurer,
+        options: RuntimeOptions,
+    ) -> Self {
+        let crash_loop_back_off =
+            Backoff::new(options.crash_loop_initial, options.crash_loop_max, CRASH_LOOP_EXPIRY);
+        Self { providers, cache, recorder, images, volumes, objects, dns, crash_loop_back_off, options }
+    }
+
+    /// The handler that the pod's RuntimeClass names; empty without one (`getPodRuntimeHandler`).
+    pub(super) async fn runtime_handler(&self, pod: &Pod) -> Result<String, coracle_provider::Error> {
+        let Some(name) = pod.pod_spec().runtime_class_name.as_deref().filter(|n| !n.is_empty()) else {
+            return Ok(String::new());
+        };
+        let class = self.objects.runtime_class(name).await.map_err(|error| {
+            let kind = if error.is_not_found() { ErrorKind::InvalidArgument } else { ErrorKind::Unavailable };
+            coracle_provider::Error::new(kind, format!("RuntimeClass {name:?}: {error}"))
+        })?;
+        Ok(class.handler.clone())
+    }
+
+    /// Who runs this pod, and the handler that it is asked for.
+    pub async fn provider_for(&self, pod: &Pod) -> Result<(Arc<dyn Provider>, String), coracle_provider::Error> {
+        let handler = self.runtime_handler(pod).await?;
+        let provider = self.providers.for_handler(&handler).cloned().ok_or_else(|| {
+            let served = self.providers.handlers().collect::<Vec<_>>().join(", ");
+            coracle_provider::Error::invalid(format!(
+                "no runtime for {handler:?} is configured; this node serves the handlers: {served}"
+            ))
+        })?;
+        Ok((provider, handler))
+    }
+
+    /// What the runtimes have of a pod (`GetPodStatus`): from the cache, which every call and event writes at once.
+    /// After a call without an answer the providers are asked.
+    pub async fn get_pod_status(&self, uid: &PodUid) -> Result<RuntimePod, SyncError> {
+        if self.cache.is_stale(uid) {
+            for registered in self.providers.iter() {
+                let provider = &registered.provider;
+                match provider.list_pod(uid).await {
+                    Ok(snapshot) => {
+                        self.cache.replace_pod(provider.name(), uid, snapshot);
+                    }
+                    // A provider that is down and had nothing of the pod does not hold it up.
+                    Err(_) if !self.cache.knows(provider.name(), uid) => {}
+                    Err(error) => return Err(SyncError::failed(format!("{}: {error}", provider.name()))),
+                }
+            }
+            self.cache.clear_stale(uid);
+        }
+        Ok(self.cache.get(uid))
+    }
+
+    /// A call about this pod failed or was dropped: the cache may be behind.
+    pub fn mark_stale(&self, uid: &PodUid) {
+        self.cache.mark_stale(uid);
+    }
+
+    /// Forgets what is kept of a pod: its back-off.
+    pub fn forget(&self, uid: &str) {
+        self.crash_loop_back_off.forget(uid);
+        self.images.forget(uid);
+    }
+
+    /// Forgets back-off that has run out.
+    pub fn gc_back_off(&self) {
+        self.crash_loop_back_off.gc();
+        self.images.gc_back_off();
+    }
+}

@@ -1,0 +1,112 @@
+//! Whether a container that ended runs again (upstream: `pkg/api/v1/pod/util.go`, `container/helpers.go`).
+
+use coracle_provider::ContainerState;
+use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, Pod};
+
+use super::runtime_pod::RuntimePod;
+use crate::pod::{PodExt, restart_policy};
+
+/// The action of a restart rule that restarts this container.
+const ACTION_RESTART: &str = "Restart";
+
+/// Whether a container that ended with `exit_code` is to be started again (`ContainerShouldRestart`): by the first
+/// rule that matches, else by its own policy, else by the pod's.
+pub fn container_should_restart(container: &Container, pod: &Pod, exit_code: i32) -> bool {
+    let policy = match container.restart_policy.as_deref() {
+        None => pod.restart_policy(),
+        Some(own) => {
+            if matching_rule(container, exit_code).is_some_and(|rule| rule.action == ACTION_RESTART) {
+                return true;
+            }
+            own
+        }
+    };
+    match policy {
+        restart_policy::NEVER => false,
+        restart_policy::ON_FAILURE => exit_code != 0,
+        _ => true,
+    }
+}
+
+/// The first restart rule that applies to an exit code (`FindMatchingContainerRestartRule`).
+fn matching_rule(container: &Container, exit_code: i32) -> Option<&ContainerRestartRule> {
+    container.restart_policy_rules.iter().flatten().find(|rule| {
+        rule.exit_codes.as_ref().is_some_and(|codes| {
+            let listed = codes.values.iter().flatten().any(|code| *code == exit_code);
+            match codes.operator.as_str() {
+                "In" => listed,
+                "NotIn" => !listed,
+                _ => false,
+            }
+        })
+    })
+}
+
+/// Whether a container that does not run is to be started now (`ShouldContainerBeRestarted`).
+pub fn should_container_be_restarted(container: &Container, pod: &Pod, runtime: &RuntimePod) -> bool {
+    if pod.is_deleting() {
+        return false;
+    }
+    let Some(status) = runtime.find(&container.name) else { return true };
+    match status.state {
+        ContainerState::Running => false,
+        ContainerState::Unknown | ContainerState::Created => true,
+        ContainerState::Exited => container_should_restart(container, pod, status.exit_code),
+    }
+}
+
+/// Whether a running container of this policy is started again after it was killed for its health.
+pub(super) fn restart_after_kill(container: &Container, pod: &Pod) -> bool {
+    container.restart_policy.as_deref().unwrap_or(pod.restart_policy()) != restart_policy::NEVER
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::{ContainerRestartRuleOnExitCodes, PodSpec};
+
+    use super::*;
+
+    fn pod(policy: &str) -> Pod {
+        Pod {
+            spec: Some(PodSpec { restart_policy: Some(policy.into()), ..PodSpec::default() }),
+            ..Pod::default()
+        }
+    }
+
+    fn container(policy: Option<&str>, rule: Option<(&str, i32)>) -> Container {
+        Container {
+            restart_policy: policy.map(Into::into),
+            restart_policy_rules: rule.map(|(operator, code)| {
+                vec![ContainerRestartRule {
+                    action: ACTION_RESTART.into(),
+                    exit_codes: Some(ContainerRestartRuleOnExitCodes {
+                        operator: operator.into(),
+                        values: Some(vec![code]),
+                    }),
+                }]
+            }),
+            ..Container::default()
+        }
+    }
+
+    #[test]
+    fn rules_come_before_the_container_policy_and_that_before_the_pods() {
+        let cases = [
+            ("Always", None, None, 0, true),
+            ("OnFailure", None, None, 0, false),
+            ("OnFailure", None, None, 1, true),
+            ("Never", None, None, 1, false),
+            ("Never", Some("Always"), None, 0, true),
+            ("Always", Some("Never"), None, 1, false),
+            ("Always", Some("OnFailure"), None, 0, false),
+            ("Never", Some("Never"), Some(("In", 42)), 42, true),
+            ("Never", Some("Never"), Some(("In", 42)), 41, false),
+            ("Never", Some("Never"), Some(("NotIn", 42)), 41, true),
+            ("Always", Some("Never"), Some(("NotIn", 42)), 42, false),
+        ];
+        for (pod_policy, own, rule, code, expected) in cases {
+            let actual = container_should_restart(&container(own, rule), &pod(pod_policy), code);
+            assert_eq!(actual, expected, "{pod_policy} {own:?} {rule:?} {code}");
+        }
+    }
+}

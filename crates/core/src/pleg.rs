@@ -1,0 +1,136 @@
+//! The pod lifecycle event generator: turns what providers say into "look at this pod".
+//!
+//! One task a provider. Events write the pod cache as they come; a list of everything, at start, after lost events
+//! and now and then, audits them. Upstream's generic PLEG (`pkg/kubelet/pleg/generic.go`) is a list every second.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_provider::{Event, EventStream};
+use futures::StreamExt;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, sleep_until};
+
+use crate::backoff::Delay;
+use crate::pod::PodUid;
+use crate::pod_cache::PodCache;
+use crate::providers::RegisteredProvider;
+use crate::runtime_state::RuntimeState;
+
+/// A provider that could not be listed for this long is unhealthy (`genericPlegRelistThreshold`).
+pub const RELIST_THRESHOLD: Duration = Duration::from_secs(3 * 60);
+
+/// How often a provider is asked how it is (`updateRuntimeUp`).
+const STATUS_PERIOD: Duration = Duration::from_secs(5);
+
+/// Watches one provider. Dropping the future of [`run`](Pleg::run) ends it.
+pub struct Pleg {
+    registered: RegisteredProvider,
+    cache: Arc<PodCache>,
+    state: Arc<RuntimeState>,
+    pods: mpsc::Sender<PodUid>,
+    health_changed: Arc<Notify>,
+}
+
+impl Pleg {
+    /// A generator for one provider, which sends the pods to look at to `pods`.
+    pub fn new(
+        registered: RegisteredProvider,
+        cache: Arc<PodCache>,
+        state: Arc<RuntimeState>,
+        pods: mpsc::Sender<PodUid>,
+        health_changed: Arc<Notify>,
+    ) -> Self {
+        state.register(registered.provider.name());
+        Self { registered, cache, state, pods, health_changed }
+    }
+
+    /// Runs until the receiver of pods is gone.
+    pub async fn run(self) {
+        let mut events = self.registered.provider.subscribe();
+        let mut status_due = Instant::now();
+        let mut relist_due = Instant::now();
+        let mut retry = Delay::new(Duration::from_millis(50), Duration::from_secs(5));
+        loop {
+            tokio::select! {
+                biased;
+                event = events.next() => match event {
+                    Some(Event::Lagged) => relist_due = Instant::now(),
+                    Some(Event::StatusChanged) => status_due = Instant::now(),
+                    Some(event) => {
+                        if !self.handle(&event).await {
+                            return;
+                        }
+                    }
+                    // The provider started over: what it said before holds until it is listed again.
+                    None => {
+                        events = self.resubscribe(&mut retry).await;
+                        relist_due = Instant::now();
+                    }
+                },
+                () = sleep_until(relist_due) => match self.relist().await {
+                    Some(true) => {
+                        retry.reset();
+                        relist_due = Instant::now() + self.registered.relist_period;
+                    }
+                    Some(false) => relist_due = Instant::now() + retry.next(),
+                    None => return,
+                },
+                () = sleep_until(status_due) => {
+                    self.check_status().await;
+                    status_due = Instant::now() + STATUS_PERIOD;
+                }
+                () = self.pods.closed() => return,
+            }
+        }
+    }
+
+    async fn resubscribe(&self, retry: &mut Delay) -> EventStream {
+        tokio::time::sleep(retry.next()).await;
+        self.registered.provider.subscribe()
+    }
+
+    /// Returns whether anybody still listens.
+    async fn handle(&self, event: &Event) -> bool {
+        match self.cache.apply(self.registered.provider.name(), event) {
+            Some(uid) => self.pods.send(uid).await.is_ok(),
+            None => true,
+        }
+    }
+
+    /// Lists everything. None if nobody listens any more, else whether it worked.
+    async fn relist(&self) -> Option<bool> {
+        let provider = &self.registered.provider;
+        let snapshot = match provider.list().await {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                tracing::warn!(provider = provider.name(), %error, "listing pods failed");
+                return Some(false);
+            }
+        };
+        let first = !self.cache.is_synced(provider.name());
+        let changed = self.cache.replace_all(provider.name(), snapshot);
+        self.state.relisted(provider.name());
+        if first {
+            self.health_changed.notify_waiters();
+        }
+        for uid in changed {
+            if self.pods.send(uid).await.is_err() {
+                return None;
+            }
+        }
+        Some(true)
+    }
+
+    async fn check_status(&self) {
+        let provider = &self.registered.provider;
+        let status = provider.status().await;
+        if self.state.update(provider.name(), status.as_ref()) {
+            match &status {
+                Ok(status) => tracing::info!(provider = provider.name(), ?status, "provider health changed"),
+                Err(error) => tracing::warn!(provider = provider.name(), %error, "provider is not healthy"),
+            }
+            self.health_changed.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Recording Events with upstream's reasons (`pkg/kubelet/events/event.go`).
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+
+use crate::pod::{PodExt, container_reference};
+use crate::ports::{EventRecord, EventSink, EventType};
+
+/// Reasons of Events, as upstream spells them.
+pub mod reason {
+    /// A container was made.
+    pub const CREATED_CONTAINER: &str = "Created";
+    /// A container was started.
+    pub const STARTED_CONTAINER: &str = "Started";
+    /// A container could not be made or started, or an image not be had.
+    pub const FAILED: &str = "Failed";
+    /// A container is being stopped.
+    pub const KILLING_CONTAINER: &str = "Killing";
+    /// A container or an image has to wait after failures.
+    pub const BACK_OFF: &str = "BackOff";
+    /// A pod could not be stopped.
+    pub const FAILED_KILL_POD: &str = "FailedKillPod";
+    /// The provider has no network for the pod yet.
+    pub const NETWORK_NOT_READY: &str = "NetworkNotReady";
+    /// An image is being fetched.
+    pub const PULLING_IMAGE: &str = "Pulling";
+    /// An image is present.
+    pub const PULLED_IMAGE: &str = "Pulled";
+    /// An image reference does not parse.
+    pub const FAILED_TO_INSPECT_IMAGE: &str = "InspectFailed";
+    /// An image is absent and must not be fetched.
+    pub const ERR_IMAGE_NEVER_PULL: &str = "ErrImageNeverPull";
+    /// Pull secrets are missing.
+    pub const FAILED_TO_RETRIEVE_IMAGE_PULL_SECRET: &str = "FailedToRetrieveImagePullSecret";
+    /// A volume is not there.
+    pub const FAILED_MOUNT_VOLUME: &str = "FailedMount";
+    /// A sandbox is replaced.
+    pub const SANDBOX_CHANGED: &str = "SandboxChanged";
+    /// A sandbox could not be made.
+    pub const FAILED_CREATE_POD_SANDBOX: &str = "FailedCreatePodSandBox";
+    /// What the runtime has of a pod could not be found out.
+    pub const FAILED_SYNC: &str = "FailedSync";
+    /// The kubelet has started.
+    pub const STARTING_KUBELET: &str = "Starting";
+    /// A pod's manifest is not valid.
+    pub const FAILED_VALIDATION: &str = "FailedValidation";
+}
+
+/// Records Events about pods and their containers.
+#[derive(Clone)]
+pub struct Recorder {
+    sink: Arc<dyn EventSink>,
+}
+
+impl Recorder {
+    /// Records into `sink`.
+    pub fn new(sink: Arc<dyn EventSink>) -> Self {
+        Self { sink }
+    }
+
+    /// Something good happened to a pod.
+    pub fn normal(&self, pod: &Pod, reason: &'static str, message: impl Into<String>) {
+        self.event(pod.object_reference(), EventType::Normal, reason, message);
+    }
+
+    /// Something bad happened to a pod.
+    pub fn warning(&self, pod: &Pod, reason: &'static str, message: impl Into<String>) {
+        self.event(pod.object_reference(), EventType::Warning, reason, message);
+    }
+
+    /// Something happened to a container.
+    pub fn container(
+        &self,
+        pod: &Pod,
+        container: &str,
+        event_type: EventType,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) {
+        self.event(container_reference(pod, container), event_type, reason, message);
+    }
+
+    /// Something happened to any object.
+    pub fn event(
+        &self,
+        object: ObjectReference,
+        event_type: EventType,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) {
+        self.sink.record(EventRecord { object, event_type, reason, message: message.into() });
+    }
+}

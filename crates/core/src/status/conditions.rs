@@ -1,0 +1,173 @@
+//! The pod conditions that the kubelet owns (upstream: `pkg/kubelet/status/generate.go`).
+
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition, PodStatus};
+
+use crate::kuberuntime::{RuntimePod, pod_sandbox_changed};
+use crate::pod::{PodExt, container_status, is_restartable_init_container, phase};
+
+/// Types of conditions.
+pub(crate) mod condition_type {
+    pub(crate) const CONTAINERS_READY: &str = "ContainersReady";
+    pub(crate) const INITIALIZED: &str = "Initialized";
+    pub(crate) const READY: &str = "Ready";
+    pub(crate) const READY_TO_START_CONTAINERS: &str = "PodReadyToStartContainers";
+    pub(crate) const SCHEDULED: &str = "PodScheduled";
+}
+
+const OWNED: [&str; 8] = [
+    condition_type::SCHEDULED,
+    condition_type::READY,
+    condition_type::INITIALIZED,
+    condition_type::CONTAINERS_READY,
+    condition_type::READY_TO_START_CONTAINERS,
+    "PodResizeInProgress",
+    "PodResizePending",
+    "AllContainersRestarting",
+];
+
+/// Whether the kubelet alone writes conditions of this type (`PodConditionByKubelet`).
+pub(crate) fn is_owned_by_kubelet(condition_type: &str) -> bool {
+    OWNED.contains(&condition_type)
+}
+
+/// Everything the conditions are made from.
+pub(super) struct ConditionInput<'a> {
+    pub(super) pod: &'a Pod,
+    pub(super) runtime: &'a RuntimePod,
+    /// Init and main containers.
+    pub(super) statuses: &'a [ContainerStatus],
+    pub(super) phase: &'a str,
+}
+
+impl ConditionInput<'_> {
+    /// All conditions that the kubelet owns, after the ones of others, which are kept.
+    pub(super) fn generate(&self) -> Vec<PodCondition> {
+        let mut conditions: Vec<PodCondition> = self.pod.pod_status().conditions.iter().flatten().cloned().collect();
+        conditions.retain(|c| !is_owned_by_kubelet(&c.type_));
+        conditions.push(self.ready_to_start_containers());
+        conditions.push(self.initialized());
+        conditions.push(self.ready(&conditions));
+        conditions.push(self.containers_ready());
+        conditions.push(self.condition(condition_type::SCHEDULED, true, None, None));
+        conditions
+    }
+
+    fn condition(
+        &self,
+        condition_type: &str,
+        status: bool,
+        reason: Option<&str>,
+        message: Option<String>,
+    ) -> PodCondition {
+        PodCondition {
+            type_: condition_type.to_owned(),
+            status: if status { "True" } else { "False" }.to_owned(),
+            reason: reason.map(str::to_owned),
+            message,
+            observed_generation: self.pod.metadata.generation,
+            ..PodCondition::default()
+        }
+    }
+
+    fn ready_to_start_containers(&self) -> PodCondition {
+        let change = pod_sandbox_changed(self.pod, self.runtime);
+        let kind = condition_type::READY_TO_START_CONTAINERS;
+        if change.changed {
+            self.condition(kind, false, Some("PodSandboxNotReady"), Some(change.message.to_owned()))
+        } else {
+            self.condition(kind, true, None, None)
+        }
+    }
+
+    /// `GeneratePodInitializedCondition`.
+    fn initialized(&self) -> PodCondition {
+        let kind = condition_type::INITIALIZED;
+        let (mut unknown, mut incomplete) = (Vec::new(), Vec::new());
+        for init in self.pod.init_containers() {
+            match container_status(self.statuses, &init.name) {
+                None => unknown.push(init.name.as_str()),
+                Some(status) if !is_initialized(init, status) => incomplete.push(init.name.as_str()),
+                Some(_) => {}
+            }
+        }
+        if self.phase == phase::SUCCEEDED && unknown.is_empty() {
+            return self.condition(kind, true, Some("PodCompleted"), None);
+        }
+        let started = |c: &Container| {
+            let state = container_status(self.statuses, &c.name).and_then(|s| s.state.as_ref());
+            state.is_some_and(|s| s.running.is_some() || s.terminated.is_some())
+        };
+        // A main container that started means that all init containers were done, whatever became of their records.
+        if self.pod.containers().iter().any(started) {
+            return self.condition(kind, true, None, None);
+        }
+        match unready_message(&unknown, "incomplete", &incomplete) {
+            Some(message) => self.condition(kind, false, Some("ContainersNotInitialized"), Some(message)),
+            None => self.condition(kind, true, None, None),
+        }
+    }
+
+    /// `GenerateContainersReadyCondition`.
+    fn containers_ready(&self) -> PodCondition {
+        let kind = condition_type::CONTAINERS_READY;
+        let (mut unknown, mut unready) = (Vec::new(), Vec::new());
+        let sidecars = self.pod.init_containers().iter().filter(|c| is_restartable_init_container(c));
+        for container in sidecars.chain(self.pod.containers()) {
+            match container_status(self.statuses, &container.name) {
+                None => unknown.push(container.name.as_str()),
+                Some(status) if !status.ready => unready.push(container.name.as_str()),
+                Some(_) => {}
+            }
+        }
+        if self.phase == phase::SUCCEEDED && unknown.is_empty() {
+            return self.condition(kind, false, Some("PodCompleted"), None);
+        }
+        if self.phase == phase::FAILED {
+            return self.condition(kind, false, Some("PodFailed"), None);
+        }
+        match unready_message(&unknown, "unready", &unready) {
+            Some(message) => self.condition(kind, false, Some("ContainersNotReady"), Some(message)),
+            None => self.condition(kind, true, None, None),
+        }
+    }
+
+    /// `GeneratePodReadyCondition`: the containers, and the pod's own readiness gates.
+    fn ready(&self, conditions: &[PodCondition]) -> PodCondition {
+        let containers = self.containers_ready();
+        if containers.status != "True" {
+            return PodCondition { type_: condition_type::READY.to_owned(), ..containers };
+        }
+        let mut messages = Vec::new();
+        for gate in self.pod.pod_spec().readiness_gates.iter().flatten() {
+            let name = &gate.condition_type;
+            match conditions.iter().find(|c| &c.type_ == name) {
+                None => {
+                    messages.push(format!("corresponding condition of pod readiness gate {name:?} does not exist."));
+                }
+                Some(c) if c.status != "True" => messages
+                    .push(format!("the status of pod readiness gate {name:?} is not \"True\", but {}", c.status)),
+                Some(_) => {}
+            }
+        }
+        if messages.is_empty() {
+            return self.condition(condition_type::READY, true, None, None);
+        }
+        let message = messages.join(", ");
+        self.condition(condition_type::READY, false, Some("ReadinessGatesNotReady"), Some(message))
+    }
+}
+
+fn is_initialized(container: &Container, status: &ContainerStatus) -> bool {
+    if is_restartable_init_container(container) { status.started == Some(true) } else { status.ready }
+}
+
+fn unready_message(unknown: &[&str], what: &str, unready: &[&str]) -> Option<String> {
+    let mut messages = Vec::new();
+    if !unknown.is_empty() {
+        messages.push(format!("containers with unknown status: [{}]", unknown.join(" ")));
+    }
+    if !unready.is_empty() {
+        messages.push(format!("containers with {what} status: [{}]", unready.join(" ")));
+    }
+    (!messages.is_empty()).then(|| messages.join(", "))
+}

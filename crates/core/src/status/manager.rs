@@ -1,0 +1,259 @@
+//! Writes the status of pods: one writer a pod, many pods at once, no GET (upstream: `status_manager.go`).
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+
+use super::merge::{check_container_state_transition, complete, equal_by_kubelet, merge_pod_status};
+use super::patch::status_patch;
+use super::terminate::terminated_status;
+use crate::backoff::Delay;
+use crate::pod::{PodExt, PodUid, phase};
+use crate::ports::{ApiError, StatusSink, StatusUpdate};
+use crate::work_queue::WorkQueue;
+
+/// A status that another one is likely to follow at once waits this long for it: a pod that starts within it is
+/// written once, as Running, and one that ends is written once, as ended.
+const COALESCE: Duration = Duration::from_millis(50);
+/// Writes at a time. Below this the apiserver's own queueing decides.
+const MAX_CONCURRENT_WRITES: usize = 32;
+/// How often statuses are compared with what the apiserver showed last (`syncPeriod`).
+const RECONCILE_PERIOD: Duration = Duration::from_secs(10);
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
+
+/// Says whether a terminal phase may be told to the world (upstream's interface of this name).
+pub trait PodDeletionSafetyProvider: Send + Sync {
+    /// Whether containers of this pod may still run.
+    fn pod_could_have_running_containers(&self, uid: &str) -> bool;
+}
+
+/// The statuses of all pods, and the way they take to the apiserver.
+pub struct StatusManager {
+    sink: Arc<dyn StatusSink>,
+    entries: Mutex<HashMap<PodUid, Entry>>,
+    queue: WorkQueue,
+}
+
+struct Entry {
+    /// The pod as the source last gave it.
+    pod: Arc<Pod>,
+    /// The newest status.
+    status: Arc<PodStatus>,
+    /// What the apiserver has, as far as is known.
+    sent: Arc<PodStatus>,
+    /// The terminated sync is done: nothing more will follow.
+    finished: bool,
+    /// A write is under way; the next one waits for its end.
+    in_flight: bool,
+    /// The source showed a status that may not be ours.
+    unverified: bool,
+    retry: Delay,
+}
+
+/// What to do for one pod next.
+enum Next {
+    Patch(StatusUpdate, Arc<PodStatus>),
+    Delete(Arc<Pod>),
+}
+
+/// What became of it.
+enum Done {
+    Patched(Result<(), ApiError>, Arc<PodStatus>),
+    Deleted(Result<(), ApiError>),
+}
+
+impl StatusManager {
+    /// A manager that writes to `sink` while [`run`](Self::run) runs.
+    pub fn new(sink: Arc<dyn StatusSink>) -> Self {
+        Self { sink, entries: Mutex::default(), queue: WorkQueue::default() }
+    }
+
+    /// The newest status of a pod, written or not.
+    pub fn get_pod_status(&self, uid: &str) -> Option<Arc<PodStatus>> {
+        self.entries.lock().get(uid).map(|e| e.status.clone())
+    }
+
+    /// Sets the status of a pod. One that says nothing new, or that a container which ended for good runs again, is
+    /// dropped.
+    pub fn set_pod_status(&self, pod: &Arc<Pod>, status: PodStatus) {
+        self.update(pod, status, false);
+    }
+
+    /// The pod has come to its very end: after this status its API object may be removed.
+    pub fn terminate_pod(&self, pod: &Arc<Pod>) {
+        let current = self.get_pod_status(&pod.uid()).map(|s| (*s).clone());
+        let status = terminated_status(pod, current.unwrap_or_else(|| pod.pod_status().clone()));
+        self.update(pod, status, true);
+    }
+
+    /// The source showed the pod anew.
+    pub fn pod_updated(&self, pod: &Arc<Pod>) {
+        let mut entries = self.entries.lock();
+        let Some(entry) = entries.get_mut(&pod.uid()) else { return };
+        entry.pod = pod.clone();
+        entry.unverified = true;
+        if entry.can_be_deleted() {
+            self.queue.enqueue(pod.uid(), Duration::ZERO);
+        }
+    }
+
+    /// Forgets pods that the source no longer has (`RemoveOrphanedStatuses`).
+    pub fn remove_orphaned_statuses(&self, known: &HashSet<PodUid>) {
+        self.entries.lock().retain(|uid, _| known.contains(uid));
+    }
+
+    fn update(&self, pod: &Arc<Pod>, status: PodStatus, finished: bool) {
+        let uid = pod.uid();
+        let mut entries = self.entries.lock();
+        let entry = entries.entry(uid.clone()).or_insert_with(|| Entry::new(pod));
+        if let Err(error) = check_container_state_transition(pod, &entry.status, &status) {
+            tracing::error!(pod = %pod.display_name(), %error, "status update dropped");
+            return;
+        }
+        let status = complete(pod, &entry.status, status);
+        let unchanged = equal_by_kubelet(&entry.status, &status);
+        let newly_finished = finished && !entry.finished;
+        entry.finished |= finished;
+        entry.pod = newer(&entry.pod, pod);
+        if unchanged && !newly_finished {
+            return;
+        }
+        entry.status = Arc::new(status);
+        let delay = entry.delay();
+        self.queue.enqueue(uid, delay);
+    }
+
+    /// Writes statuses until dropped; then at most the writes under way are lost, which the next start repeats.
+    pub async fn run(self: Arc<Self>, safety: Arc<dyn PodDeletionSafetyProvider>) {
+        let mut writes: JoinSet<(PodUid, Done)> = JoinSet::new();
+        let mut waiting: VecDeque<PodUid> = VecDeque::new();
+        let mut reconcile = tokio::time::interval(RECONCILE_PERIOD);
+        loop {
+            tokio::select! {
+                due = self.queue.due(), if writes.len() < MAX_CONCURRENT_WRITES => waiting.extend(due),
+                Some(done) = writes.join_next() => match done {
+                    Ok((uid, done)) => self.complete_write(&uid, done),
+                    Err(error) => tracing::error!(%error, "a status write ended abnormally"),
+                },
+                _ = reconcile.tick() => self.reconcile(),
+            }
+            while writes.len() < MAX_CONCURRENT_WRITES
+                && let Some(uid) = waiting.pop_front()
+            {
+                let Some(next) = self.next_write(&uid, &*safety) else { continue };
+                let sink = self.sink.clone();
+                writes.spawn(async move {
+                    let done = match next {
+                        Next::Patch(update, sent) => Done::Patched(sink.patch_status(&update).await, sent),
+                        Next::Delete(pod) => Done::Deleted(sink.delete_pod(&pod).await),
+                    };
+                    (uid, done)
+                });
+            }
+        }
+    }
+
+    /// What is to be written for a pod now, if anything is; marks it as under way.
+    fn next_write(&self, uid: &PodUid, safety: &dyn PodDeletionSafetyProvider) -> Option<Next> {
+        let could_run = safety.pod_could_have_running_containers(uid);
+        let mut entries = self.entries.lock();
+        let entry = entries.get_mut(uid).filter(|e| !e.in_flight)?;
+        let merged = Arc::new(merge_pod_status(&entry.sent, &entry.status, could_run));
+        if let Some(patch) = status_patch(uid, &entry.sent, &merged) {
+            entry.in_flight = true;
+            let update = StatusUpdate { pod: entry.pod.clone(), status: merged.clone(), patch };
+            return Some(Next::Patch(update, merged));
+        }
+        if entry.can_be_deleted() {
+            entry.in_flight = true;
+            return Some(Next::Delete(entry.pod.clone()));
+        }
+        None
+    }
+
+    fn complete_write(&self, uid: &PodUid, done: Done) {
+        let mut entries = self.entries.lock();
+        let Some(entry) = entries.get_mut(uid) else { return };
+        entry.in_flight = false;
+        let pod = entry.pod.display_name();
+        match done {
+            Done::Patched(Ok(()), sent) => {
+                entry.sent = sent;
+                entry.retry.reset();
+                // Something newer may have come in the meantime, or the object may go now.
+                self.queue.enqueue(uid.clone(), Duration::ZERO);
+            }
+            Done::Patched(Err(ApiError::NotFound(_)), _) | Done::Deleted(Ok(())) => {
+                entries.remove(uid);
+            }
+            Done::Patched(Err(error), _) | Done::Deleted(Err(error)) => {
+                let wait = match &error {
+                    ApiError::TooManyRequests { retry_after: Some(wait), .. } => *wait,
+                    _ => entry.retry.next(),
+                };
+                tracing::warn!(pod, %error, ?wait, "writing the status failed, trying again");
+                self.queue.enqueue(uid.clone(), wait);
+            }
+        }
+    }
+
+    /// Compares statuses with what the source showed last, and repeats those that somebody has overwritten.
+    fn reconcile(&self) {
+        for (uid, entry) in self.entries.lock().iter_mut() {
+            if entry.in_flight || !std::mem::take(&mut entry.unverified) {
+                continue;
+            }
+            let shown = entry.pod.pod_status();
+            if !equal_by_kubelet(shown, &entry.sent) {
+                entry.sent = Arc::new(shown.clone());
+                self.queue.enqueue(uid.clone(), Duration::ZERO);
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn new(pod: &Arc<Pod>) -> Self {
+        let status = Arc::new(pod.pod_status().clone());
+        Self {
+            pod: pod.clone(),
+            sent: status.clone(),
+            status,
+            finished: false,
+            in_flight: false,
+            unverified: false,
+            retry: Delay::new(RETRY.0, RETRY.1),
+        }
+    }
+
+    /// How long the newest status waits for the next one.
+    fn delay(&self) -> Duration {
+        let phase = self.status.phase.as_deref().unwrap_or_default();
+        let ends = phase::is_terminal(phase) && !self.finished;
+        let starts = phase == phase::PENDING && !shows_failure(&self.status);
+        if ends || starts { COALESCE } else { Duration::ZERO }
+    }
+
+    /// Whether the API object may be removed (`canBeDeleted`): it is to go, nothing of the pod is left, and the world
+    /// has been told how it ended.
+    fn can_be_deleted(&self) -> bool {
+        let told = phase::is_terminal(self.sent.phase.as_deref().unwrap_or_default());
+        self.finished && told && self.pod.is_deleting() && !self.pod.is_mirror()
+    }
+}
+
+/// A pod that is deleted stays deleted: an update that was generated from an older object must not hide that.
+fn newer(old: &Arc<Pod>, new: &Arc<Pod>) -> Arc<Pod> {
+    if old.is_deleting() && !new.is_deleting() { old.clone() } else { new.clone() }
+}
+
+/// Whether a container waits for a reason that a user should see at once.
+fn shows_failure(status: &PodStatus) -> bool {
+    let lists = [&status.container_statuses, &status.init_container_statuses];
+    let reasons = lists.into_iter().flatten().flatten().filter_map(|c| c.state.as_ref()?.waiting.as_ref()?.reason.as_deref());
+    reasons.into_iter().any(|reason| reason != "ContainerCreating" && reason != "PodInitializing")
+}

@@ -1,0 +1,14 @@
+//! The status of pods: generated from what the runtimes have, merged, and written to the apiserver
+//! (upstream: `pkg/kubelet/status`, and the status half of `kubelet_pods.go`).
+
+mod conditions;
+mod container_statuses;
+mod generate;
+mod manager;
+mod merge;
+mod patch;
+mod phase;
+mod terminate;
+
+pub use generate::{StatusInput, generate_api_pod_status};
+pub use manager::{PodDeletionSafetyProvider, StatusManager};

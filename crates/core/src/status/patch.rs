@@ -1,0 +1,114 @@
+//! The strategic merge patch between two statuses (upstream: `PatchPodStatus` in `pkg/util/pod`).
+
+use k8s_openapi::api::core::v1::PodStatus;
+use serde_json::{Map, Value, json};
+
+/// Lists that the API merges by a key: only elements that differ are sent, or the list as a whole.
+const MERGED_BY_TYPE: &str = "conditions";
+const MERGED_BY_IP: [&str; 2] = ["podIPs", "hostIPs"];
+
+/// What turns `old` into `new` on the pod with this UID; none if nothing does. Conditions that only `old` has belong to
+/// others and stay.
+pub(super) fn status_patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Option<Value> {
+    let (old, new) = (to_map(old), to_map(new));
+    let mut changes = Map::new();
+    for (key, value) in &new {
+        if old.get(key) == Some(value) {
+            continue;
+        }
+        let change = if key == MERGED_BY_TYPE {
+            changed_conditions(old.get(key), value)
+        } else if MERGED_BY_IP.contains(&key.as_str()) {
+            replace_list(value)
+        } else {
+            value.clone()
+        };
+        if change.as_array().is_none_or(|list| !list.is_empty()) {
+            changes.insert(key.clone(), change);
+        }
+    }
+    for key in old.keys().filter(|key| !new.contains_key(*key) && *key != MERGED_BY_TYPE) {
+        changes.insert(key.clone(), Value::Null);
+    }
+    (!changes.is_empty()).then(|| json!({ "metadata": { "uid": uid }, "status": changes }))
+}
+
+fn to_map(status: &PodStatus) -> Map<String, Value> {
+    match serde_json::to_value(status) {
+        Ok(Value::Object(map)) => map,
+        _ => Map::new(),
+    }
+}
+
+/// Conditions that are new or different; fields that went away are sent as null.
+fn changed_conditions(old: Option<&Value>, new: &Value) -> Value {
+    let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
+    let old = list(old);
+    let changed = list(Some(new)).into_iter().filter(|condition| !old.contains(condition)).map(|mut condition| {
+        let before = old.iter().find(|o| o.get("type") == condition.get("type")).and_then(Value::as_object);
+        if let (Some(before), Some(fields)) = (before, condition.as_object_mut()) {
+            for key in before.keys() {
+                fields.entry(key.clone()).or_insert(Value::Null);
+            }
+        }
+        condition
+    });
+    Value::Array(changed.collect())
+}
+
+fn replace_list(new: &Value) -> Value {
+    let directive = json!({ "$patch": "replace" });
+    Value::Array(new.as_array().into_iter().flatten().cloned().chain([directive]).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::{PodCondition, PodIP};
+
+    use super::*;
+
+    fn condition(kind: &str, status: &str, reason: Option<&str>) -> PodCondition {
+        PodCondition {
+            type_: kind.into(),
+            status: status.into(),
+            reason: reason.map(Into::into),
+            ..PodCondition::default()
+        }
+    }
+
+    #[test]
+    fn only_differences_are_sent() {
+        let old = PodStatus {
+            phase: Some("Pending".into()),
+            reason: Some("Gone".into()),
+            qos_class: Some("BestEffort".into()),
+            conditions: Some(vec![
+                condition("Ready", "False", Some("ContainersNotReady")),
+                condition("PodScheduled", "True", None),
+                condition("example.com/other", "True", None),
+            ]),
+            ..PodStatus::default()
+        };
+        let new = PodStatus {
+            phase: Some("Running".into()),
+            qos_class: Some("BestEffort".into()),
+            conditions: Some(vec![condition("Ready", "True", None), condition("PodScheduled", "True", None)]),
+            pod_ips: Some(vec![PodIP { ip: "10.0.0.1".into() }]),
+            ..PodStatus::default()
+        };
+        let patch = status_patch("u", &old, &new);
+        assert_eq!(
+            patch,
+            Some(json!({
+                "metadata": { "uid": "u" },
+                "status": {
+                    "phase": "Running",
+                    "reason": null,
+                    "conditions": [{ "type": "Ready", "status": "True", "reason": null }],
+                    "podIPs": [{ "ip": "10.0.0.1" }, { "$patch": "replace" }],
+                }
+            }))
+        );
+        assert_eq!(status_patch("u", &new, &new), None);
+    }
+}
