@@ -8,6 +8,8 @@ pub mod fieldpath;
 pub mod host;
 pub mod kuberuntime;
 pub mod logs;
+pub mod machine;
+pub mod nodestatus;
 pub mod pleg;
 pub mod pod;
 pub mod pod_cache;

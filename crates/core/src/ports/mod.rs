@@ -2,6 +2,7 @@
 
 mod access;
 mod error;
+mod node;
 mod objects;
 mod sink;
 mod source;
@@ -9,6 +10,7 @@ mod volumes;
 
 pub use access::{AccessReviewer, Attributes, UserInfo};
 pub use error::ApiError;
+pub use node::NodeStatusSource;
 pub use objects::{ObjectKey, ObjectKind, ObjectReader, TokenIssuer};
 pub use sink::{EventRecord, EventSink, EventType, StatusSink, StatusUpdate};
 pub use source::{PodSource, SourceKind, SourceUpdate};
