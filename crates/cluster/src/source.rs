@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::mpsc;
 
 use crate::client::ApiClient;
-use crate::node_watch::NodeWatch;
+use crate::node::NodeWatch;
 use crate::watch::{Change, Watch};
 
 /// The pods that are bound to this node.

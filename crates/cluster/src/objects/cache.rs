@@ -148,8 +148,7 @@ impl<K: Referable> Follower<K> {
         // 100 ms for the server's cache, and one that starts from anything may be told old news.
         let Some(version) = self.first(&client).await else { return };
         let selector = format!("metadata.name={}", self.key.name);
-        let mut watch =
-            Watch::<K>::new(&client, Some(&self.key.namespace), selector).not_older_than(version);
+        let mut watch = Watch::<K>::new(&client, Some(&self.key.namespace), selector).not_older_than(version);
         while !self.is_final() {
             match watch.try_next().await {
                 Ok(Change::Set(objects)) => self.learn(objects.into_iter().next()),

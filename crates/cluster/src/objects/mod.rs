@@ -17,7 +17,7 @@ use tokio::sync::broadcast;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::ApiClient;
-use crate::node_watch::NodeWatch;
+use crate::node::NodeWatch;
 use cache::ObjectCache;
 use references::references;
 use runtime_classes::RuntimeClasses;
