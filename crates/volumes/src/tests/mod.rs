@@ -1,0 +1,11 @@
+//! Tests of the whole crate, with fakes for the ports and real files.
+
+mod atomic_writer;
+mod disk;
+mod manager;
+mod mounts;
+mod ownership;
+mod refusals;
+mod subpath;
+mod support;
+mod token;
