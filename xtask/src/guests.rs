@@ -23,6 +23,7 @@ const GUESTS: &[(&str, &str, &str, &str)] = &[
     ("commands", "stay", P1, "stay"),
     ("commands", "hello", P2, "hello-p2"),
     ("commands", "stay", P2, "stay-p2"),
+    ("commands", "sockets", P2, "sockets"),
     ("commands", "tcp", P2, "tcp"),
     ("http", "http", P2, "http"),
 ];

@@ -20,7 +20,7 @@ pub(crate) fn target() -> PathBuf {
     set("CARGO_TARGET_DIR").unwrap_or_else(|| cache().join("target"))
 }
 
-/// Folders that are searched for programs.
+/// A program on the search path.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file())

@@ -24,8 +24,15 @@ const GO_BINARIES: &[(&str, &str, &str)] = &[
     ("kube-scheduler", "kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler"),
 ];
 
+/// What else the tests call, and the Debian packages that hold it.
+const TOOLS: &[(&str, &str)] =
+    &[("curl", "curl"), ("ip", "iproute2"), ("setpriv", "util-linux"), ("unshare", "util-linux")];
+
 /// Makes the folder complete and gives its path. A second run at the same time waits for the first.
 pub(crate) fn run() -> Result<PathBuf> {
+    if let Some((tool, package)) = TOOLS.iter().find(|(tool, _)| paths::find_program(tool).is_none()) {
+        bail!("`{tool}` is not installed: `apt-get install {package}`");
+    }
     let home = paths::cache().join("bed");
     fs::create_dir_all(&home)?;
     let lock = File::create(home.join(".lock"))?;

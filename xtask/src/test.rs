@@ -16,8 +16,8 @@ struct Tier {
 
 const TIERS: &[Tier] = &[
     Tier { name: "unit", run: unit, hindrance: || None },
-    Tier { name: "contract", run: contract, hindrance: || None },
-    Tier { name: "system", run: system, hindrance: system_hindrance },
+    Tier { name: "contract", run: contract, hindrance: no_namespaces },
+    Tier { name: "system", run: system, hindrance: no_namespaces },
 ];
 
 enum Outcome {
@@ -83,9 +83,13 @@ fn unit() -> Result<()> {
     shell::step("examples in the documentation", || shell::run(crates().arg("--doc")))
 }
 
-/// Tests of the crates from outside: the suite that every provider must pass, simulations, who may import whom.
+/// Tests of the crates from outside: the suite that every provider must pass, adapters against a real apiserver, who
+/// may import whom.
 fn contract() -> Result<()> {
-    shell::step("tests of the crates from outside", || shell::run(crates().args(["--test", "*"])))
+    let bed = setup::run()?;
+    let mut test = crates();
+    bed::isolated(test.args(["--test", "*"])).env("CORACLE_BED", bed);
+    shell::step("tests of the crates from outside", || shell::run(&mut test))
 }
 
 /// The binary with a real control plane, a real registry and kubectl.
@@ -98,7 +102,7 @@ fn system() -> Result<()> {
     shell::step("tests of the system", || shell::run(&mut test))
 }
 
-fn system_hindrance() -> Option<String> {
+fn no_namespaces() -> Option<String> {
     if !cfg!(target_os = "linux") {
         return Some("it needs Linux".into());
     }
