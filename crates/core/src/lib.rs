@@ -1,11 +1,13 @@
 //! The kubelet's pipeline, under upstream's names.
 
+pub mod admission;
 pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod expansion;
 pub mod fieldpath;
 pub mod host;
+pub mod kubelet;
 pub mod kuberuntime;
 pub mod logs;
 pub mod machine;
@@ -21,6 +23,7 @@ pub mod qos;
 pub mod quantity;
 pub mod reason_cache;
 pub mod recorder;
+pub mod references;
 pub mod runtime_state;
 pub mod status;
 pub mod work_queue;

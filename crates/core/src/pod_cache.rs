@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use coracle_provider::{ContainerStatus, Event, Revision, SandboxStatus, Snapshot};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::kuberuntime::{RuntimeContainer, RuntimePod, RuntimeSandbox};
 use crate::pod::PodUid;
@@ -19,6 +20,8 @@ pub type ProviderName = &'static str;
 #[derive(Debug, Default)]
 pub struct PodCache {
     inner: Mutex<Inner>,
+    /// Counts changes, so that somebody can wait for one.
+    changes: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -175,6 +178,11 @@ impl PodCache {
         })
     }
 
+    /// Changes of anything, for those who wait for something to happen.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
     /// Writes the state of a sandbox; says whether that was news.
     pub fn set_sandbox(&self, provider: ProviderName, status: Arc<SandboxStatus>) -> bool {
         let uid = status.pod.uid.clone();
@@ -242,12 +250,15 @@ impl PodCache {
         if !inner.synced.contains(&provider) {
             inner.synced.push(provider);
         }
+        drop(inner);
+        self.note(!changed.is_empty());
         changed
     }
 
     /// Takes a provider's list of one pod in; says whether that was news.
     pub fn replace_pod(&self, provider: ProviderName, uid: &PodUid, snapshot: Snapshot) -> bool {
-        self.inner.lock().reconcile_pod(provider, uid, snapshot)
+        let changed = self.inner.lock().reconcile_pod(provider, uid, snapshot);
+        self.note(changed)
     }
 
     /// Notes that a call about this pod ended without an answer.
@@ -272,9 +283,15 @@ impl PodCache {
     }
 
     fn write(&self, uid: &str, provider: ProviderName, change: impl FnOnce(&mut View) -> bool) -> bool {
-        let mut inner = self.inner.lock();
-        let uid = PodUid::from(uid);
-        change(inner.pods.entry(uid).or_default().view(provider))
+        let changed = change(self.inner.lock().pods.entry(uid.into()).or_default().view(provider));
+        self.note(changed)
+    }
+
+    fn note(&self, changed: bool) -> bool {
+        if changed {
+            self.changes.send_modify(|count| *count += 1);
+        }
+        changed
     }
 }
 

@@ -11,6 +11,8 @@
 mod container;
 mod error;
 mod event;
+#[cfg(feature = "fake")]
+pub mod fake;
 mod image;
 mod revision;
 mod sandbox;

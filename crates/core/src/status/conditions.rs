@@ -1,6 +1,6 @@
 //! The pod conditions that the kubelet owns (upstream: `pkg/kubelet/status/generate.go`).
 
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition, PodStatus};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition};
 
 use crate::kuberuntime::{RuntimePod, pod_sandbox_changed};
 use crate::pod::{PodExt, container_status, is_restartable_init_container, phase};

@@ -1,0 +1,89 @@
+//! Reading objects strictly: a field that does not exist is an error, as with `kubectl --validate=strict`.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Why a manifest is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// It is not of the shape of its kind.
+    #[error("{0}")]
+    Malformed(String),
+    /// It has a field that its kind does not have.
+    #[error("unknown field {path:?}")]
+    UnknownField {
+        /// Where, as in `spec.containers[0].comand`.
+        path: String,
+    },
+    /// It breaks a rule of its kind.
+    #[error("{object}: {message}")]
+    Invalid {
+        /// Which object.
+        object: String,
+        /// Which rule.
+        message: String,
+    },
+}
+
+/// Decodes an object and refuses fields that it does not know.
+pub fn decode_strict<T: DeserializeOwned + Serialize>(value: Value) -> Result<T, ManifestError> {
+    let malformed = |e: serde_json::Error| ManifestError::Malformed(e.to_string());
+    let decoded: T = serde_json::from_value(value.clone()).map_err(malformed)?;
+    // What was understood comes out again; what does not come out was not understood.
+    let understood = serde_json::to_value(&decoded).map_err(malformed)?;
+    match first_unknown(&value, &understood, String::new()) {
+        Some(path) => Err(ManifestError::UnknownField { path }),
+        None => Ok(decoded),
+    }
+}
+
+fn first_unknown(given: &Value, understood: &Value, path: String) -> Option<String> {
+    match (given, understood) {
+        (Value::Object(given), Value::Object(understood)) => given.iter().find_map(|(key, value)| {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            match understood.get(key) {
+                Some(known) => first_unknown(value, known, path),
+                // An absent value says as much as null.
+                None if value.is_null() => None,
+                None => Some(path),
+            }
+        }),
+        (Value::Array(given), Value::Array(understood)) => given
+            .iter()
+            .zip(understood)
+            .enumerate()
+            .find_map(|(i, (value, known))| first_unknown(value, known, format!("{path}[{i}]"))),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_unknown_field_is_named_with_its_place() {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "creationTimestamp": null},
+            "spec": {"containers": [{"name": "a", "image": "i", "comand": ["x"]}]}});
+        let error = decode_strict::<Pod>(pod).unwrap_err();
+        assert_eq!(error.to_string(), "unknown field \"spec.containers[0].comand\"");
+    }
+
+    #[test]
+    fn a_good_manifest_is_taken() {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": {"x": "y"}},
+            "spec": {"containers": [{"name": "a", "image": "i", "resources": {"limits": {"cpu": 1}},
+            "ports": [{"containerPort": 80}]}], "volumes": [{"name": "v", "emptyDir": {}}]}});
+        assert!(decode_strict::<Pod>(pod).is_ok());
+    }
+
+    #[test]
+    fn a_wrong_type_is_malformed() {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": 3}});
+        assert!(matches!(decode_strict::<Pod>(pod), Err(ManifestError::Malformed(_))));
+    }
+}

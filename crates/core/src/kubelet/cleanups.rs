@@ -1,0 +1,95 @@
+//! Housekeeping: makes workers, runtimes and desired pods agree (upstream: `HandlePodCleanups`).
+//!
+//! It reads the pod cache, so it costs no call to a runtime and never holds up the sync loop.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use coracle_provider::PodRef;
+use k8s_openapi::api::core::v1::Pod;
+use tracing::{info, warn};
+
+use super::Kubelet;
+use crate::kuberuntime::RuntimePod;
+use crate::pod::{PodExt, PodUid, phase};
+use crate::pod_workers::{KillPodOptions, PodWorkerSync, Subject, SyncPodType, UpdatePodOptions};
+
+impl Kubelet {
+    pub(super) fn clean_up_pods(&self) {
+        let desired = self.pod_manager.pods();
+        let mut workers = self.pod_workers.sync_known_pods(&desired);
+        let known: HashSet<PodUid> = desired.iter().map(|pod| pod.uid()).collect();
+        self.status_manager.remove_orphaned_statuses(&known);
+
+        let in_runtime = self.pod_cache.all();
+        let running: HashSet<&str> = in_runtime.iter().filter(|p| p.is_alive()).map(|p| p.uid.as_str()).collect();
+        self.restart_unknown_pods(&desired, &mut workers);
+        self.finish_terminal_pods(&desired, &running, &workers);
+        self.kill_orphans(&in_runtime, &workers);
+        self.collect_garbage(&in_runtime, &known);
+    }
+
+    /// A desired pod without a worker was wanted again under a UID whose old life had to end first.
+    fn restart_unknown_pods(&self, desired: &[Arc<Pod>], workers: &mut HashMap<PodUid, PodWorkerSync>) {
+        for pod in desired {
+            let uid = pod.uid();
+            let rejected = self.status_manager.get_pod_status(&uid).is_some_and(|s| {
+                phase::is_terminal(s.phase.as_deref().unwrap_or_default())
+            });
+            if workers.contains_key(&uid) || phase::is_terminal(pod.phase()) || rejected {
+                continue;
+            }
+            info!(pod = %pod.display_name(), "pod is desired and unknown to the pod workers, starting it");
+            let mirror_pod = self.pod_manager.mirror_of(pod);
+            let update = UpdatePodOptions::new(SyncPodType::Create, pod.clone());
+            self.pod_workers.update_pod(UpdatePodOptions { mirror_pod, ..update });
+        }
+    }
+
+    /// A deleted pod that never started here (it was rejected) still has to be finished, or its API object stays.
+    fn finish_terminal_pods(
+        &self,
+        desired: &[Arc<Pod>],
+        running: &HashSet<&str>,
+        workers: &HashMap<PodUid, PodWorkerSync>,
+    ) {
+        for pod in desired.iter().filter(|pod| pod.is_deleting()) {
+            let uid = pod.uid();
+            let status = self.status_manager.get_pod_status(&uid);
+            let ended = phase::is_terminal(pod.phase())
+                || status.is_some_and(|s| phase::is_terminal(s.phase.as_deref().unwrap_or_default()));
+            if ended && !workers.contains_key(&uid) && !running.contains(&*uid) {
+                self.pod_workers.update_pod(UpdatePodOptions::new(SyncPodType::Kill, pod.clone()));
+            }
+        }
+    }
+
+    /// Whatever runs and nobody knows is taken down.
+    fn kill_orphans(&self, in_runtime: &[RuntimePod], workers: &HashMap<PodUid, PodWorkerSync>) {
+        for pod in in_runtime.iter().filter(|p| p.is_alive() && !workers.contains_key(&p.uid)) {
+            let Some(reference) = pod_reference(pod) else { continue };
+            warn!(namespace = reference.namespace, name = reference.name, uid = %pod.uid, "terminating orphaned pod");
+            self.pod_workers.update_pod(UpdatePodOptions {
+                update_type: SyncPodType::Kill,
+                subject: Subject::RunningPod(reference),
+                mirror_pod: None,
+                kill: Some(KillPodOptions { grace_period_seconds_override: Some(1), ..KillPodOptions::default() }),
+            });
+        }
+    }
+
+    /// What is left of pods that nobody wants goes at once; the collector does it, apart from the loop.
+    fn collect_garbage(&self, in_runtime: &[RuntimePod], desired: &HashSet<PodUid>) {
+        for pod in in_runtime.iter().filter(|p| !p.is_alive() && !desired.contains(&p.uid)) {
+            if self.pod_workers.should_pod_content_be_removed(&pod.uid) {
+                // When it is busy, its next round finds the pod.
+                let _ = self.garbage.0.try_send(pod.uid.clone());
+            }
+        }
+    }
+}
+
+fn pod_reference(pod: &RuntimePod) -> Option<PodRef> {
+    let sandbox = pod.sandboxes.first().map(|s| s.pod.clone());
+    sandbox.or_else(|| pod.containers.first().map(|c| c.pod.clone()))
+}

@@ -1,0 +1,190 @@
+//! The kubelet: what it is made of, and how its life goes (upstream: `pkg/kubelet/kubelet.go`).
+
+mod bootstrap;
+mod cleanups;
+mod host;
+mod pod_syncer;
+mod run;
+mod run_once;
+mod sync_handler;
+mod sync_loop;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+
+pub use bootstrap::{Bootstrap, start_kubelet};
+pub use run_once::RunPodResult;
+pub use sync_handler::SyncHandler;
+
+use crate::admission::Admission;
+use crate::config::SourcesReady;
+use crate::kuberuntime::{
+    DnsConfigurer, ImageManager, ImageManagerOptions, KubeGenericRuntimeManager, RuntimeOptions, RuntimePod,
+};
+use crate::pod::{PodExt, PodUid};
+use crate::pod_cache::PodCache;
+use crate::pod_manager::PodManager;
+use crate::pod_workers::{PodSyncer, PodWorkers, PodWorkersOptions};
+use crate::ports::{ApiServer, EventSink, ObjectReader, StatusSink, Volumes};
+use crate::providers::Providers;
+use crate::reason_cache::ReasonCache;
+use crate::recorder::Recorder;
+use crate::runtime_state::RuntimeState;
+use crate::status::{PodDeletionSafetyProvider, StatusInput, StatusManager, generate_api_pod_status};
+use crate::work_queue::WorkQueue;
+
+/// Pods to look at that wait for the sync loop.
+const PLEG_BUFFER: usize = 1000;
+
+/// Everything that the kubelet is told about how to be.
+#[derive(Clone, Debug)]
+pub struct KubeletOptions {
+    /// The node's name.
+    pub node_name: String,
+    /// The node's addresses, the primary one first.
+    pub node_ips: Vec<IpAddr>,
+    /// `maxPods`.
+    pub max_pods: usize,
+    /// Periods of the pod workers.
+    pub workers: PodWorkersOptions,
+    /// How names resolve in pods.
+    pub dns: DnsConfigurer,
+    /// The runtime manager's settings.
+    pub runtime: RuntimeOptions,
+    /// The image manager's settings.
+    pub images: ImageManagerOptions,
+}
+
+/// What the kubelet works with: the world behind its ports (upstream: `Dependencies`).
+pub struct Dependencies {
+    /// Who runs containers.
+    pub providers: Providers,
+    /// Where statuses go.
+    pub status_sink: Arc<dyn StatusSink>,
+    /// Where Events go.
+    pub event_sink: Arc<dyn EventSink>,
+    /// ConfigMaps, Secrets, RuntimeClasses, this node.
+    pub objects: Arc<dyn ObjectReader>,
+    /// Volumes.
+    pub volumes: Arc<dyn Volumes>,
+    /// The API on 10250; none serves none.
+    pub server: Option<Arc<dyn ApiServer>>,
+}
+
+/// The kubelet.
+pub struct Kubelet {
+    options: KubeletOptions,
+    pod_manager: PodManager,
+    pod_cache: Arc<PodCache>,
+    pod_workers: Arc<PodWorkers>,
+    status_manager: Arc<StatusManager>,
+    runtime: KubeGenericRuntimeManager,
+    runtime_state: Arc<RuntimeState>,
+    providers: Providers,
+    reason_cache: ReasonCache,
+    admission: Admission,
+    objects: Arc<dyn ObjectReader>,
+    volumes: Arc<dyn Volumes>,
+    recorder: Recorder,
+    work_queue: Arc<WorkQueue>,
+    sources_ready: SourcesReady,
+    server: Option<Arc<dyn ApiServer>>,
+    /// Something that the node's status shows may have changed.
+    node_changed: Arc<Notify>,
+    /// Pods of which everything may be removed.
+    garbage: (mpsc::Sender<PodUid>, Mutex<Option<mpsc::Receiver<PodUid>>>),
+    /// When the sync loop began its last round.
+    sync_loop_entered: Mutex<Option<Instant>>,
+}
+
+impl Kubelet {
+    /// Puts a kubelet together (`NewMainKubelet`). Nothing runs yet.
+    pub fn new(options: KubeletOptions, deps: Dependencies, sources_ready: SourcesReady) -> Arc<Self> {
+        let recorder = Recorder::new(deps.event_sink);
+        let pod_cache = Arc::new(PodCache::default());
+        let work_queue = Arc::new(WorkQueue::default());
+        let images = ImageManager::new(recorder.clone(), deps.objects.clone(), options.images.clone());
+        let runtime = KubeGenericRuntimeManager::new(
+            deps.providers.clone(),
+            pod_cache.clone(),
+            recorder.clone(),
+            images,
+            deps.volumes.clone(),
+            deps.objects.clone(),
+            options.dns.clone(),
+            RuntimeOptions { node_ips: options.node_ips.clone(), ..options.runtime.clone() },
+        );
+        let (garbage, garbage_receiver) = mpsc::channel(PLEG_BUFFER);
+        Arc::new_cyclic(|me: &std::sync::Weak<Self>| {
+            let syncer: std::sync::Weak<dyn PodSyncer> = me.clone();
+            let (cache, queue) = (pod_cache.clone(), work_queue.clone());
+            Self {
+                pod_workers: Arc::new(PodWorkers::new(syncer, cache, queue, recorder.clone(), options.workers)),
+                admission: Admission::new(deps.volumes.clone(), options.max_pods),
+                status_manager: Arc::new(StatusManager::new(deps.status_sink)),
+                runtime_state: Arc::default(),
+                pod_manager: PodManager::default(),
+                reason_cache: ReasonCache::default(),
+                providers: deps.providers,
+                objects: deps.objects,
+                volumes: deps.volumes,
+                server: deps.server,
+                node_changed: Arc::default(),
+                garbage: (garbage, Mutex::new(Some(garbage_receiver))),
+                sync_loop_entered: Mutex::default(),
+                options,
+                pod_cache,
+                runtime,
+                recorder,
+                work_queue,
+                sources_ready,
+            }
+        })
+    }
+
+    /// Health of the providers.
+    pub fn runtime_state(&self) -> &Arc<RuntimeState> {
+        &self.runtime_state
+    }
+
+    /// Told when something that the node's status shows may have changed.
+    pub fn node_changed(&self) -> &Arc<Notify> {
+        &self.node_changed
+    }
+
+    /// The status that the API should show now, made from what the runtimes have (`generateAPIPodStatus`).
+    fn generate_api_pod_status(&self, pod: &Arc<Pod>, runtime: &RuntimePod, is_terminal: bool) -> PodStatus {
+        let cached = self.status_manager.get_pod_status(&pod.uid());
+        let input = StatusInput {
+            runtime,
+            old: cached.as_deref().unwrap_or(pod.pod_status()),
+            is_terminal,
+            reasons: &self.reason_cache,
+            host_ips: &self.options.node_ips,
+        };
+        generate_api_pod_status(pod, &input)
+    }
+
+    /// Generates the status of a pod anew and sets it.
+    fn refresh_status(&self, pod: &Arc<Pod>, runtime: &RuntimePod, is_terminal: bool) {
+        let status = self.generate_api_pod_status(pod, runtime, is_terminal);
+        self.status_manager.set_pod_status(pod, status);
+    }
+
+    /// How long the sync loop may sleep before it counts as stuck.
+    fn resync_interval(&self) -> Duration {
+        self.options.workers.resync_interval
+    }
+}
+
+impl PodDeletionSafetyProvider for Kubelet {
+    fn pod_could_have_running_containers(&self, uid: &str) -> bool {
+        self.pod_workers.could_have_running_containers(uid)
+    }
+}

@@ -1,0 +1,127 @@
+//! The work of the pod workers (upstream: `Kubelet.SyncPod`, `SyncTerminatingPod`, `SyncTerminatedPod`).
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use coracle_provider::{ContainerState, PodRef};
+use k8s_openapi::api::core::v1::Pod;
+
+use super::Kubelet;
+use crate::kuberuntime::RuntimePod;
+use crate::pod::{PodExt, PodUid, phase};
+use crate::pod_workers::{PodStatusFn, PodSyncer, SyncError, SyncPodType};
+use crate::recorder::reason;
+
+/// What orphans get to stop in: nobody waits for them (`SyncTerminatingRuntimePod`).
+const ORPHAN_GRACE_PERIOD_SECONDS: i64 = 1;
+
+#[async_trait]
+impl PodSyncer for Kubelet {
+    async fn runtime_pod(&self, uid: &PodUid) -> Result<RuntimePod, SyncError> {
+        self.runtime.get_pod_status(uid).await
+    }
+
+    async fn sync_pod(
+        &self,
+        _update_type: SyncPodType,
+        pod: &Arc<Pod>,
+        _mirror_pod: Option<&Arc<Pod>>,
+        runtime: RuntimePod,
+    ) -> Result<bool, SyncError> {
+        self.check_provider(pod).await?;
+        let status = self.generate_api_pod_status(pod, &runtime, false);
+        let ended = phase::is_terminal(status.phase.as_deref().unwrap_or_default());
+        self.status_manager.set_pod_status(pod, status);
+        if ended {
+            return Ok(true);
+        }
+        self.objects.register_pod(pod);
+        let result = self.runtime.sync_pod(pod, &runtime).await;
+        self.reason_cache.update(&pod.uid(), &result);
+        if !result.steps.is_empty() {
+            // Every step has written the cache: what it came to is told without waiting for an event.
+            self.refresh_status(pod, &self.pod_cache.get(&pod.uid()), false);
+        }
+        result.error().map_or(Ok(false), Err)
+    }
+
+    async fn sync_terminating_pod(
+        &self,
+        pod: &Arc<Pod>,
+        runtime: RuntimePod,
+        grace_period_seconds: Option<i64>,
+        pod_status_fn: Option<PodStatusFn>,
+    ) -> Result<(), SyncError> {
+        let mut status = self.generate_api_pod_status(pod, &runtime, false);
+        if let Some(change) = &pod_status_fn {
+            change(&mut status);
+        }
+        self.status_manager.set_pod_status(pod, status);
+
+        let result = self.runtime.kill_pod(Some(pod), &runtime, grace_period_seconds).await;
+        if let Some(error) = result.error() {
+            self.recorder.warning(pod, reason::FAILED_KILL_POD, format!("error killing pod: {error}"));
+            return Err(error);
+        }
+        let stopped = self.verify_stopped(&pod.uid()).await?;
+        self.refresh_status(pod, &stopped, true);
+        Ok(())
+    }
+
+    async fn sync_terminating_runtime_pod(&self, pod: &PodRef) -> Result<(), SyncError> {
+        let uid = PodUid::from(pod.uid.as_str());
+        let runtime = self.runtime.get_pod_status(&uid).await?;
+        let result = self.runtime.kill_pod(None, &runtime, Some(ORPHAN_GRACE_PERIOD_SECONDS)).await;
+        result.error().map_or(Ok(()), Err)
+    }
+
+    async fn sync_terminated_pod(&self, pod: &Arc<Pod>, runtime: RuntimePod) -> Result<(), SyncError> {
+        let uid = pod.uid();
+        self.refresh_status(pod, &runtime, true);
+        self.volumes.unmount(&uid).await.map_err(|e| SyncError::failed(format!("unmounting volumes: {e}")))?;
+        self.objects.unregister_pod(pod);
+        self.reason_cache.remove(&uid);
+        self.runtime.forget(&uid);
+        self.status_manager.terminate_pod(pod);
+        Ok(())
+    }
+
+    fn sync_abandoned(&self, uid: &PodUid) {
+        self.runtime.mark_stale(uid);
+    }
+}
+
+impl Kubelet {
+    /// Whether the provider of a pod can be worked with: a dead one stops its own pods only.
+    async fn check_provider(&self, pod: &Pod) -> Result<(), SyncError> {
+        // Who the provider is may be unknown, too (no such RuntimeClass); making the sandbox tells that to the user.
+        let Ok((provider, _)) = self.runtime.provider_for(pod).await else { return Ok(()) };
+        let name = provider.name();
+        if let Some(error) = self.runtime_state.runtime_error(name) {
+            return Err(SyncError::failed(format!("container runtime is not ready: {error}")));
+        }
+        if let Some(error) = self.runtime_state.network_error(name).filter(|_| !pod.is_host_network()) {
+            self.recorder.warning(pod, reason::NETWORK_NOT_READY, format!("network is not ready: {error}"));
+            return Err(SyncError::NetworkNotReady(error));
+        }
+        Ok(())
+    }
+
+    /// Makes sure that nothing of a pod runs, whatever the calls said.
+    async fn verify_stopped(&self, uid: &PodUid) -> Result<RuntimePod, SyncError> {
+        let stopped = self.runtime.get_pod_status(uid).await?;
+        let running: Vec<&str> = stopped
+            .containers
+            .iter()
+            .filter(|c| c.state == ContainerState::Running)
+            .map(|c| c.id.as_str())
+            .collect();
+        if !running.is_empty() {
+            // Between two looks something may have started that nobody knew of; it is listed and killed next time.
+            self.runtime.mark_stale(uid);
+            let message = format!("containers run after the pod was killed: {}", running.join(", "));
+            return Err(SyncError::failed(message));
+        }
+        Ok(stopped)
+    }
+}

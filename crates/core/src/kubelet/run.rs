@@ -1,0 +1,124 @@
+//! What runs while the kubelet runs (upstream: `Kubelet.Run`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::{broadcast, mpsc};
+use tokio::task::JoinSet;
+use tracing::warn;
+
+use super::sync_loop::SyncChannels;
+use super::{Kubelet, PLEG_BUFFER};
+use crate::config::PodUpdate;
+use crate::pleg::Pleg;
+use crate::pod::PodExt;
+use crate::references::references;
+
+/// How often dead containers are collected (`ContainerGCPeriod`).
+const GC_PERIOD: Duration = Duration::from_secs(60);
+
+impl Kubelet {
+    /// Starts everything but the sync loop: status manager, one PLEG a provider, notices of changed objects. The tasks
+    /// end when the set is dropped.
+    pub(super) fn start_managers(self: &Arc<Self>) -> (JoinSet<()>, mpsc::Receiver<crate::pod::PodUid>) {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(self.status_manager.clone().run(self.clone()));
+        let (changed, pleg) = mpsc::channel(PLEG_BUFFER);
+        for registered in self.providers.iter() {
+            let (cache, state) = (self.pod_cache.clone(), self.runtime_state.clone());
+            let notify = self.node_changed.clone();
+            let generator = Pleg::new(registered.clone(), cache, state, changed.clone(), notify);
+            tasks.spawn(generator.run());
+        }
+        tasks.spawn(self.clone().follow_objects());
+        (tasks, pleg)
+    }
+
+    /// Runs until the sources are gone or this is dropped. Containers are left as they are.
+    pub(super) async fn run_until_sources_end(self: &Arc<Self>, updates: mpsc::Receiver<PodUpdate>) {
+        let (_managers, pleg) = self.start_managers();
+        self.wait_for_first_relist().await;
+        self.sync_loop(SyncChannels::new(updates, pleg), &**self).await;
+    }
+
+    /// Gives the providers a moment to say what they have: what runs already is adopted, not started again. One that
+    /// cannot answer holds up nobody else's pods.
+    pub(super) async fn wait_for_first_relist(&self) {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let all_synced = async {
+            loop {
+                let changed = self.node_changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if self.providers.iter().all(|p| self.runtime_state.runtime_error(p.provider.name()).is_none()) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, all_synced).await.is_err() {
+            warn!(errors = ?self.runtime_state.errors(), "starting although not every provider is ready");
+        }
+    }
+
+    /// A ConfigMap or Secret that changed concerns the pods that refer to it: they are looked at, and see it.
+    async fn follow_objects(self: Arc<Self>) {
+        let mut changes = self.objects.changes();
+        loop {
+            match changes.recv().await {
+                Ok(key) => self.sync_pods_that_use(|pod| references(pod).contains(&key)),
+                Err(broadcast::error::RecvError::Lagged(_)) => self.sync_pods_that_use(|_| true),
+                Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
+            }
+        }
+    }
+
+    fn sync_pods_that_use(&self, uses: impl Fn(&Pod) -> bool) {
+        for pod in self.pod_manager.pods().iter().filter(|pod| uses(pod)) {
+            self.work_queue.enqueue(pod.uid(), Duration::ZERO);
+        }
+    }
+
+    /// Removes dead containers and what is left of pods that are gone, now and then and when told
+    /// (`StartGarbageCollection`).
+    pub(super) async fn run_garbage_collection(&self) {
+        let Some(mut garbage) = self.garbage.1.lock().take() else { return };
+        let mut period = tokio::time::interval(GC_PERIOD);
+        loop {
+            tokio::select! {
+                Some(uid) = garbage.recv() => {
+                    let pod = self.pod_cache.get(&uid);
+                    let wanted = self.pod_manager.get(&uid).is_some();
+                    if !wanted && !pod.is_alive() {
+                        self.runtime.garbage_collect_pod(&pod, true).await;
+                    }
+                }
+                _ = period.tick() => {
+                    if self.sources_ready.all_ready() {
+                        let may_go = |uid: &str| self.pod_workers.should_pod_content_be_removed(uid);
+                        self.runtime.garbage_collect(may_go).await;
+                        self.clean_up_orphaned_pod_dirs().await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Folders of pods that are neither wanted nor alive (`cleanupOrphanedPodDirs`).
+    async fn clean_up_orphaned_pod_dirs(&self) {
+        let on_disk = match self.volumes.known_pods().await {
+            Ok(uids) => uids,
+            Err(error) => return warn!(%error, "listing pod folders failed"),
+        };
+        for uid in on_disk {
+            let wanted = self.pod_manager.get(&uid).is_some() || self.pod_workers.could_have_running_containers(&uid);
+            if wanted || self.pod_cache.get(&uid).is_alive() {
+                continue;
+            }
+            if let Err(error) = self.volumes.unmount(&uid).await {
+                warn!(uid, %error, "removing the folder of an orphaned pod failed");
+            }
+        }
+    }
+}

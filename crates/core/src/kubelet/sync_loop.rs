@@ -1,0 +1,101 @@
+//! The sync loop: waits for whatever happens and tells the handler (upstream: `syncLoop`, `syncLoopIteration`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tracing::{debug, info};
+
+use super::{Kubelet, SyncHandler};
+use crate::config::{PodOperation, PodUpdate};
+use crate::pod::{PodExt, PodUid};
+
+/// How often pods are cleaned up (`housekeepingPeriod`).
+const HOUSEKEEPING_PERIOD: Duration = Duration::from_secs(2);
+/// Pods that changed at the same time are handed over together, up to so many.
+const PLEG_BATCH: usize = 256;
+
+/// Everything the sync loop waits for.
+pub(super) struct SyncChannels {
+    pub(super) config: mpsc::Receiver<PodUpdate>,
+    pub(super) pleg: mpsc::Receiver<PodUid>,
+    pub(super) housekeeping: Interval,
+}
+
+impl SyncChannels {
+    pub(super) fn new(config: mpsc::Receiver<PodUpdate>, pleg: mpsc::Receiver<PodUid>) -> Self {
+        let mut housekeeping = interval(HOUSEKEEPING_PERIOD);
+        housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { config, pleg, housekeeping }
+    }
+}
+
+impl Kubelet {
+    /// Runs until the sources are gone.
+    pub(super) async fn sync_loop(&self, mut channels: SyncChannels, handler: &dyn SyncHandler) {
+        info!("starting kubelet main sync loop");
+        loop {
+            *self.sync_loop_entered.lock() = Some(Instant::now());
+            if !self.sync_loop_iteration(&mut channels, handler).await {
+                return;
+            }
+        }
+    }
+
+    /// Waits for one thing to happen and handles it. False once the sources are gone.
+    ///
+    /// Unlike upstream's, this loop never stops for a runtime that is in error: that is a matter of the pods of that
+    /// runtime, and their workers'.
+    pub(super) async fn sync_loop_iteration(
+        &self,
+        channels: &mut SyncChannels,
+        handler: &dyn SyncHandler,
+    ) -> bool {
+        tokio::select! {
+            update = channels.config.recv() => match update {
+                Some(update) => self.dispatch(update, handler),
+                None => return false,
+            },
+            Some(uid) = channels.pleg.recv() => {
+                let mut uids = vec![uid];
+                while uids.len() < PLEG_BATCH && let Ok(uid) = channels.pleg.try_recv() {
+                    uids.push(uid);
+                }
+                self.sync_pods(uids, handler, "PLEG");
+            }
+            due = self.work_queue.due() => self.sync_pods(due, handler, "SYNC"),
+            _ = channels.housekeeping.tick() => {
+                // A source that has not spoken yet may want what nobody else does.
+                if self.sources_ready.all_ready() {
+                    handler.handle_pod_cleanups();
+                }
+            }
+        }
+        true
+    }
+
+    fn dispatch(&self, update: PodUpdate, handler: &dyn SyncHandler) {
+        let names = update.pods.iter().map(|p| p.display_name()).collect::<Vec<_>>();
+        debug!(source = %update.source, op = ?update.op, pods = ?names, "SyncLoop");
+        match update.op {
+            PodOperation::Add => handler.handle_pod_additions(update.pods),
+            // A pod that is to end is an update like others: the worker sees its deletion time.
+            PodOperation::Update | PodOperation::Delete => handler.handle_pod_updates(update.pods),
+            PodOperation::Remove => handler.handle_pod_removes(update.pods),
+            PodOperation::Reconcile => handler.handle_pod_reconcile(update.pods),
+        }
+        self.sources_ready.add_source(update.source);
+    }
+
+    fn sync_pods(&self, mut uids: Vec<PodUid>, handler: &dyn SyncHandler, why: &str) {
+        uids.sort_unstable();
+        uids.dedup();
+        // A pod that is gone from its source is the cleanup's business.
+        let pods: Vec<Arc<_>> = uids.iter().filter_map(|uid| self.pod_manager.get(uid)).collect();
+        if !pods.is_empty() {
+            debug!(why, pods = pods.len(), "SyncLoop");
+            handler.handle_pod_syncs(pods);
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! A provider in memory, for tests of the pipeline: it keeps the trait's contract and does nothing else. Tests end
+//! its containers, make its calls fail or take time, and let it lose everything.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::{broadcast, mpsc};
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+
+use crate::{
+    ArtifactKind, Condition, ContainerConfig, ContainerState, ContainerStatus, Error, ErrorKind, Event, EventStream,
+    FsUsage, Image, ImageService, ImageSpec, NetworkMode, PodNetwork, Provider, PullProgress, PullRequest, Result,
+    Revision, RevisionCounter, RuntimeHandler, RuntimeService, RuntimeStatus, SandboxConfig, SandboxState,
+    SandboxStatus, Snapshot, StreamingService, Version,
+};
+
+/// Events that a slow subscriber may be behind.
+const EVENT_BUFFER: usize = 1024;
+
+/// The calls that tests can disturb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Call {
+    RunSandbox,
+    StopSandbox,
+    CreateContainer,
+    StartContainer,
+    StopContainer,
+    RemoveContainer,
+    List,
+    PullImage,
+}
+
+/// A provider in memory.
+pub struct FakeProvider {
+    name: &'static str,
+    state: Mutex<State>,
+    revisions: RevisionCounter,
+    events: broadcast::Sender<Event>,
+    now: fn() -> Timestamp,
+}
+
+#[derive(Default)]
+struct State {
+    sandboxes: BTreeMap<String, Arc<SandboxStatus>>,
+    containers: BTreeMap<String, Arc<ContainerStatus>>,
+    images: HashMap<String, Image>,
+    delays: HashMap<Call, Duration>,
+    errors: HashMap<Call, Error>,
+    calls: HashMap<Call, usize>,
+    stubborn: bool,
+    addresses: u32,
+}
+
+impl FakeProvider {
+    /// An empty provider. `now` is its clock.
+    pub fn new(name: &'static str, now: fn() -> Timestamp) -> Arc<Self> {
+        let (events, _) = broadcast::channel(EVENT_BUFFER);
+        Arc::new(Self { name, state: Mutex::default(), revisions: RevisionCounter::new(1), events, now })
+    }
+
+    /// Lets a call take this long from now on.
+    pub fn set_delay(&self, call: Call, delay: Duration) {
+        self.state.lock().delays.insert(call, delay);
+    }
+
+    /// Makes a call fail from now on, or work again.
+    pub fn set_error(&self, call: Call, error: Option<Error>) {
+        let mut state = self.state.lock();
+        match error {
+            Some(error) => state.errors.insert(call, error),
+            None => state.errors.remove(&call),
+        };
+    }
+
+    /// Containers ignore being asked to stop, and end only with their grace period.
+    pub fn set_stubborn(&self, stubborn: bool) {
+        self.state.lock().stubborn = stubborn;
+    }
+
+    /// How often a call was made.
+    pub fn calls(&self, call: Call) -> usize {
+        self.state.lock().calls.get(&call).copied().unwrap_or_default()
+    }
+
+    /// All containers.
+    pub fn containers(&self) -> Vec<Arc<ContainerStatus>> {
+        self.state.lock().containers.values().cloned().collect()
+    }
+
+    /// All sandboxes.
+    pub fn sandboxes(&self) -> Vec<Arc<SandboxStatus>> {
+        self.state.lock().sandboxes.values().cloned().collect()
+    }
+
+    /// Ends the running instance of a container by itself.
+    pub fn exit(&self, pod_uid: &str, name: &str, exit_code: i32) {
+        let running = self.containers().into_iter().find(|c| {
+            c.pod.uid == pod_uid && c.name == name && c.state == ContainerState::Running
+        });
+        if let Some(container) = running {
+            self.end(&container.id, exit_code, if exit_code == 0 { "Completed" } else { "Error" });
+        }
+    }
+
+    /// Every subscriber has missed something.
+    pub fn lag(&self) {
+        let _ = self.events.send(Event::Lagged);
+    }
+
+    async fn enter(&self, call: Call) -> Result<()> {
+        let (delay, error) = {
+            let mut state = self.state.lock();
+            *state.calls.entry(call).or_default() += 1;
+            (state.delays.get(&call).copied(), state.errors.get(&call).cloned())
+        };
+        if let Some(delay) = delay {
+            tokio::time::sleep(delay).await;
+        }
+        error.map_or(Ok(()), Err)
+    }
+
+    fn update_container(&self, id: &str, change: impl FnOnce(&mut ContainerStatus)) -> Result<Arc<ContainerStatus>> {
+        let mut state = self.state.lock();
+        let old = state.containers.get(id).ok_or_else(|| Error::not_found(format!("no container {id}")))?;
+        let mut new = (**old).clone();
+        change(&mut new);
+        new.revision = self.revisions.next();
+        let new = Arc::new(new);
+        state.containers.insert(id.to_owned(), new.clone());
+        let _ = self.events.send(Event::Container(new.clone()));
+        Ok(new)
+    }
+
+    fn end(&self, id: &str, exit_code: i32, reason: &str) {
+        let now = (self.now)();
+        // It may be gone already.
+        let _ = self.update_container(id, |c| {
+            c.state = ContainerState::Exited;
+            c.exit_code = exit_code;
+            c.reason = reason.to_owned();
+            c.finished_at = Some(now);
+        });
+    }
+
+    fn container(&self, id: &str) -> Option<Arc<ContainerStatus>> {
+        self.state.lock().containers.get(id).cloned()
+    }
+}
+
+#[async_trait]
+impl RuntimeService for FakeProvider {
+    async fn version(&self) -> Result<Version> {
+        Ok(Version { runtime_name: self.name.to_owned(), runtime_version: "1".to_owned() })
+    }
+
+    async fn status(&self) -> Result<RuntimeStatus> {
+        let handlers = vec![RuntimeHandler::default(), RuntimeHandler { name: self.name.to_owned() }];
+        Ok(RuntimeStatus { runtime_ready: Condition::ok(), network_ready: Condition::ok(), handlers })
+    }
+
+    fn subscribe(&self) -> EventStream {
+        let events = BroadcastStream::new(self.events.subscribe());
+        let lagged = |event| async move {
+            Some(match event {
+                Ok(event) => event,
+                Err(BroadcastStreamRecvError::Lagged(_)) => Event::Lagged,
+            })
+        };
+        events.filter_map(lagged).boxed()
+    }
+
+    async fn list(&self) -> Result<Snapshot> {
+        let revision = self.revisions.current();
+        self.enter(Call::List).await?;
+        Ok(Snapshot { revision, sandboxes: self.sandboxes(), containers: self.containers() })
+    }
+
+    async fn list_pod(&self, pod_uid: &str) -> Result<Snapshot> {
+        let mut all = self.list().await?;
+        all.sandboxes.retain(|s| s.pod.uid == pod_uid);
+        all.containers.retain(|c| c.pod.uid == pod_uid);
+        Ok(all)
+    }
+
+    async fn run_sandbox(&self, config: SandboxConfig) -> Result<Arc<SandboxStatus>> {
+        self.enter(Call::RunSandbox).await?;
+        let id = format!("{}-sandbox-{}", config.pod.uid, config.attempt);
+        let mut state = self.state.lock();
+        if let Some(existing) = state.sandboxes.get(&id) {
+            return Ok(existing.clone());
+        }
+        state.addresses += 1;
+        let ips = match config.network {
+            NetworkMode::Pod => vec![IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + state.addresses))],
+            NetworkMode::Node => Vec::new(),
+        };
+        let status = Arc::new(SandboxStatus {
+            id: id.clone(),
+            pod: config.pod,
+            attempt: config.attempt,
+            state: SandboxState::Ready,
+            created_at: (self.now)(),
+            network: PodNetwork { mode: config.network, ips, namespace: None },
+            labels: config.labels,
+            annotations: config.annotations,
+            runtime_handler: config.runtime_handler,
+            revision: self.revisions.next(),
+        });
+        state.sandboxes.insert(id, status.clone());
+        let _ = self.events.send(Event::Sandbox(status.clone()));
+        Ok(status)
+    }
+
+    async fn stop_sandbox(&self, id: &str) -> Result<Arc<SandboxStatus>> {
+        self.enter(Call::StopSandbox).await?;
+        for container in self.containers() {
+            if container.sandbox_id == id && container.state == ContainerState::Running {
+                self.end(&container.id, 137, "Error");
+            }
+        }
+        let mut state = self.state.lock();
+        let old = state.sandboxes.get(id).ok_or_else(|| Error::not_found(format!("no sandbox {id}")))?;
+        if old.state == SandboxState::NotReady {
+            return Ok(old.clone());
+        }
+        let revision = self.revisions.next();
+        let new = Arc::new(SandboxStatus { state: SandboxState::NotReady, revision, ..(**old).clone() });
+        state.sandboxes.insert(id.to_owned(), new.clone());
+        let _ = self.events.send(Event::Sandbox(new.clone()));
+        Ok(new)
+    }
+
+    async fn remove_sandbox(&self, id: &str) -> Result<Revision> {
+        let mut state = self.state.lock();
+        let revision = self.revisions.next();
+        if let Some(old) = state.sandboxes.remove(id) {
+            let (pod, id) = (old.pod.clone(), id.to_owned());
+            let _ = self.events.send(Event::SandboxRemoved { pod, id, revision });
+        }
+        Ok(revision)
+    }
+
+    async fn create_container(&self, sandbox_id: &str, config: ContainerConfig) -> Result<Arc<ContainerStatus>> {
+        self.enter(Call::CreateContainer).await?;
+        let id = format!("{sandbox_id}-{}-{}", config.name, config.attempt);
+        let mut state = self.state.lock();
+        if let Some(existing) = state.containers.get(&id) {
+            return Ok(existing.clone());
+        }
+        let sandbox = state.sandboxes.get(sandbox_id).filter(|s| s.state == SandboxState::Ready);
+        let sandbox = sandbox.ok_or_else(|| Error::not_found(format!("no ready sandbox {sandbox_id}")))?;
+        let status = Arc::new(ContainerStatus {
+            id: id.clone(),
+            sandbox_id: sandbox_id.to_owned(),
+            pod: sandbox.pod.clone(),
+            name: config.name,
+            attempt: config.attempt,
+            state: ContainerState::Created,
+            created_at: (self.now)(),
+            started_at: None,
+            finished_at: None,
+            exit_code: 0,
+            reason: String::new(),
+            message: String::new(),
+            image_id: config.image_ref,
+            image: config.image,
+            labels: config.labels,
+            annotations: config.annotations,
+            log_path: config.log_path,
+            resources: config.resources,
+            revision: self.revisions.next(),
+        });
+        state.containers.insert(id, status.clone());
+        let _ = self.events.send(Event::Container(status.clone()));
+        Ok(status)
+    }
+
+    async fn start_container(&self, id: &str) -> Result<Arc<ContainerStatus>> {
+        self.enter(Call::StartContainer).await?;
+        let found = self.container(id).ok_or_else(|| Error::not_found(format!("no container {id}")))?;
+        if found.state != ContainerState::Created {
+            return Ok(found);
+        }
+        let now = (self.now)();
+        self.update_container(id, |c| {
+            c.state = ContainerState::Running;
+            c.started_at = Some(now);
+        })
+    }
+
+    async fn stop_container(&self, id: &str, grace: Duration) -> Result<Arc<ContainerStatus>> {
+        self.enter(Call::StopContainer).await?;
+        let stubborn = self.state.lock().stubborn;
+        if stubborn {
+            tokio::time::sleep(grace).await;
+        }
+        let found = self.container(id).ok_or_else(|| Error::not_found(format!("no container {id}")))?;
+        if found.state == ContainerState::Running {
+            self.end(id, if stubborn { 137 } else { 143 }, "Error");
+        }
+        self.container(id).ok_or_else(|| Error::not_found(format!("no container {id}")))
+    }
+
+    async fn remove_container(&self, id: &str) -> Result<Revision> {
+        self.enter(Call::RemoveContainer).await?;
+        let mut state = self.state.lock();
+        if state.containers.get(id).is_some_and(|c| c.state == ContainerState::Running) {
+            return Err(Error::invalid(format!("container {id} is running")));
+        }
+        let revision = self.revisions.next();
+        if let Some(old) = state.containers.remove(id) {
+            let (pod, id) = (old.pod.clone(), id.to_owned());
+            let _ = self.events.send(Event::ContainerRemoved { pod, id, revision });
+        }
+        Ok(revision)
+    }
+}
+
+#[async_trait]
+impl ImageService for FakeProvider {
+    async fn pull_image(&self, request: PullRequest, _progress: Option<mpsc::Sender<PullProgress>>) -> Result<Image> {
+        self.enter(Call::PullImage).await?;
+        let name = request.image.image;
+        if name.contains("missing") {
+            return Err(Error::new(ErrorKind::ImageUnusable, format!("image {name:?} was not found")));
+        }
+        let image = Image {
+            id: format!("sha256:{name}"),
+            repo_tags: vec![name.clone()],
+            repo_digests: Vec::new(),
+            size_bytes: 1,
+            kind: ArtifactKind::Wasm,
+            username: String::new(),
+            annotations: BTreeMap::new(),
+            pinned: false,
+        };
+        self.state.lock().images.insert(name, image.clone());
+        Ok(image)
+    }
+
+    async fn image_status(&self, image: &ImageSpec) -> Result<Option<Image>> {
+        if image.image.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidImageName, "the image reference is empty"));
+        }
+        Ok(self.state.lock().images.get(&image.image).cloned())
+    }
+
+    async fn list_images(&self) -> Result<Vec<Image>> {
+        Ok(self.state.lock().images.values().cloned().collect())
+    }
+
+    async fn remove_image(&self, image: &ImageSpec) -> Result<()> {
+        self.state.lock().images.remove(&image.image);
+        Ok(())
+    }
+
+    async fn image_fs_info(&self) -> Result<Vec<FsUsage>> {
+        Ok(Vec::new())
+    }
+}
+
+impl StreamingService for FakeProvider {}
+
+impl Provider for FakeProvider {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+}
