@@ -197,7 +197,12 @@ impl PodExt for Pod {
     }
 
     fn all_containers(&self) -> Vec<Container> {
-        self.init_containers().iter().chain(self.containers()).cloned().chain(ephemeral_containers(self)).collect()
+        self.init_containers()
+            .iter()
+            .chain(self.containers())
+            .cloned()
+            .chain(ephemeral_containers(self))
+            .collect()
     }
 
     fn pod_ref(&self) -> PodRef {

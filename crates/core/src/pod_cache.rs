@@ -129,7 +129,8 @@ impl Entry {
         let mut pod = RuntimePod::empty(uid.clone());
         for (provider, view) in &self.views {
             pod.sandboxes.extend(present(&view.sandboxes).map(|status| RuntimeSandbox { provider, status }));
-            pod.containers.extend(present(&view.containers).map(|status| RuntimeContainer { provider, status }));
+            pod.containers
+                .extend(present(&view.containers).map(|status| RuntimeContainer { provider, status }));
         }
         pod.sort();
         pod
@@ -174,7 +175,9 @@ impl PodCache {
         let inner = self.inner.lock();
         let entry = inner.pods.get(uid);
         entry.is_some_and(|e| {
-            e.views.iter().any(|(name, v)| *name == provider && !(v.sandboxes.is_empty() && v.containers.is_empty()))
+            e.views
+                .iter()
+                .any(|(name, v)| *name == provider && !(v.sandboxes.is_empty() && v.containers.is_empty()))
         })
     }
 

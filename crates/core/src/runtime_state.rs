@@ -28,12 +28,17 @@ struct ProviderState {
 impl RuntimeState {
     /// Adds a provider that has not been heard of yet.
     pub fn register(&self, provider: ProviderName) {
-        let state = ProviderState { runtime_error: Some("has not answered yet".to_owned()), ..Default::default() };
+        let state =
+            ProviderState { runtime_error: Some("has not answered yet".to_owned()), ..Default::default() };
         self.providers.write().entry(provider).or_insert(state);
     }
 
     /// Takes a provider's status in, or that it could not be had. Says whether health changed.
-    pub fn update(&self, provider: ProviderName, status: Result<&RuntimeStatus, &coracle_provider::Error>) -> bool {
+    pub fn update(
+        &self,
+        provider: ProviderName,
+        status: Result<&RuntimeStatus, &coracle_provider::Error>,
+    ) -> bool {
         let (runtime_error, network_error) = match status {
             Ok(status) => (
                 (!status.runtime_ready.status).then(|| status.runtime_ready.message.clone()),

@@ -42,7 +42,8 @@ impl std::fmt::Debug for EnvVar {
 pub struct Mount {
     /// Where the container sees it.
     pub container_path: String,
-    /// What it sees; subPath is already resolved.
+    /// What it sees; subPath is already resolved. No part of the path is a symbolic link, and a part that has become one
+    /// must not be followed when it is opened: another container of the pod can have put it there.
     pub host_path: PathBuf,
     /// Whether it may only read.
     pub read_only: bool,

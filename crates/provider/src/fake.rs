@@ -15,10 +15,10 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use crate::{
-    ArtifactKind, Condition, ContainerConfig, ContainerState, ContainerStatus, Error, ErrorKind, Event, EventStream,
-    FsUsage, Image, ImageService, ImageSpec, NetworkMode, PodNetwork, Provider, PullProgress, PullRequest, Result,
-    Revision, RevisionCounter, RuntimeHandler, RuntimeService, RuntimeStatus, SandboxConfig, SandboxState,
-    SandboxStatus, Snapshot, StreamingService, Version,
+    ArtifactKind, Condition, ContainerConfig, ContainerState, ContainerStatus, Error, ErrorKind, Event,
+    EventStream, FsUsage, Image, ImageService, ImageSpec, NetworkMode, PodNetwork, Provider, PullProgress,
+    PullRequest, Result, Revision, RevisionCounter, RuntimeHandler, RuntimeService, RuntimeStatus,
+    SandboxConfig, SandboxState, SandboxStatus, Snapshot, StreamingService, Version,
 };
 
 /// Events that a slow subscriber may be behind.
@@ -102,9 +102,10 @@ impl FakeProvider {
 
     /// Ends the running instance of a container by itself.
     pub fn exit(&self, pod_uid: &str, name: &str, exit_code: i32) {
-        let running = self.containers().into_iter().find(|c| {
-            c.pod.uid == pod_uid && c.name == name && c.state == ContainerState::Running
-        });
+        let running = self
+            .containers()
+            .into_iter()
+            .find(|c| c.pod.uid == pod_uid && c.name == name && c.state == ContainerState::Running);
         if let Some(container) = running {
             self.end(&container.id, exit_code, if exit_code == 0 { "Completed" } else { "Error" });
         }
@@ -127,7 +128,11 @@ impl FakeProvider {
         error.map_or(Ok(()), Err)
     }
 
-    fn update_container(&self, id: &str, change: impl FnOnce(&mut ContainerStatus)) -> Result<Arc<ContainerStatus>> {
+    fn update_container(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut ContainerStatus),
+    ) -> Result<Arc<ContainerStatus>> {
         let mut state = self.state.lock();
         let old = state.containers.get(id).ok_or_else(|| Error::not_found(format!("no container {id}")))?;
         let mut new = (**old).clone();
@@ -248,7 +253,11 @@ impl RuntimeService for FakeProvider {
         Ok(revision)
     }
 
-    async fn create_container(&self, sandbox_id: &str, config: ContainerConfig) -> Result<Arc<ContainerStatus>> {
+    async fn create_container(
+        &self,
+        sandbox_id: &str,
+        config: ContainerConfig,
+    ) -> Result<Arc<ContainerStatus>> {
         self.enter(Call::CreateContainer).await?;
         let id = format!("{sandbox_id}-{}-{}", config.name, config.attempt);
         let mut state = self.state.lock();
@@ -326,7 +335,11 @@ impl RuntimeService for FakeProvider {
 
 #[async_trait]
 impl ImageService for FakeProvider {
-    async fn pull_image(&self, request: PullRequest, _progress: Option<mpsc::Sender<PullProgress>>) -> Result<Image> {
+    async fn pull_image(
+        &self,
+        request: PullRequest,
+        _progress: Option<mpsc::Sender<PullProgress>>,
+    ) -> Result<Image> {
         self.enter(Call::PullImage).await?;
         let name = request.image.image;
         if name.contains("missing") {

@@ -42,7 +42,8 @@ fn set_container_defaults(container: &mut Container) {
             requests.entry(name.clone()).or_insert_with(|| limit.clone());
         }
     }
-    let probes = [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe];
+    let probes =
+        [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe];
     probes.into_iter().flatten().for_each(set_probe_defaults);
 }
 

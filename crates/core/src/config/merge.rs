@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::pod::{CONFIG_HASH_ANNOTATION, CONFIG_MIRROR_ANNOTATION, CONFIG_SOURCE_ANNOTATION, PodExt, PodUid};
+use crate::pod::{
+    CONFIG_HASH_ANNOTATION, CONFIG_MIRROR_ANNOTATION, CONFIG_SOURCE_ANNOTATION, PodExt, PodUid,
+};
 use crate::ports::{SourceKind, SourceUpdate};
 
 /// What happened to pods (`PodOperation`).
@@ -53,7 +55,8 @@ impl Merger {
         match update {
             SourceUpdate::Set(pods) => {
                 let wanted: HashSet<PodUid> = pods.iter().map(|p| p.uid()).collect();
-                let gone: Vec<PodUid> = self.pods.keys().filter(|uid| !wanted.contains(*uid)).cloned().collect();
+                let gone: Vec<PodUid> =
+                    self.pods.keys().filter(|uid| !wanted.contains(*uid)).cloned().collect();
                 let gone = gone.iter().filter_map(|uid| self.pods.remove(uid)).collect::<Vec<_>>();
                 changes.insert(PodOperation::Remove, gone);
                 changes.insert(PodOperation::Add, Vec::new());
@@ -147,7 +150,8 @@ mod tests {
         let mut merger = Merger::new(SourceKind::Api);
         merger.merge(SourceUpdate::Set(vec![pod("a", |_| ()), pod("b", |_| ())]));
         let updates = merger.merge(SourceUpdate::Set(vec![pod("b", |_| ()), pod("c", |_| ())]));
-        let expected = [(PodOperation::Remove, vec!["a".to_owned()]), (PodOperation::Add, vec!["c".to_owned()])];
+        let expected =
+            [(PodOperation::Remove, vec!["a".to_owned()]), (PodOperation::Add, vec!["c".to_owned()])];
         assert_eq!(ops(&updates), expected);
     }
 

@@ -20,10 +20,14 @@ pub fn validate_pod(pod: &Pod) -> Result<(), String> {
     check(policies.contains(&pod.restart_policy()), "spec.restartPolicy", || {
         format!("{:?} is not one of {}", pod.restart_policy(), policies.join(", "))
     })?;
-    check(spec.termination_grace_period_seconds.is_none_or(|s| s >= 0), "spec.terminationGracePeriodSeconds", || {
-        "must not be negative".to_owned()
+    check(
+        spec.termination_grace_period_seconds.is_none_or(|s| s >= 0),
+        "spec.terminationGracePeriodSeconds",
+        || "must not be negative".to_owned(),
+    )?;
+    check(!spec.containers.is_empty(), "spec.containers", || {
+        "at least one container is required".to_owned()
     })?;
-    check(!spec.containers.is_empty(), "spec.containers", || "at least one container is required".to_owned())?;
 
     let volumes: Vec<&str> = spec.volumes.iter().flatten().map(|v| v.name.as_str()).collect();
     unique(&volumes, "spec.volumes")?;
@@ -42,9 +46,13 @@ pub fn validate_pod(pod: &Pod) -> Result<(), String> {
 }
 
 fn validate_container(container: &Container, volumes: &[&str]) -> Result<(), String> {
-    check(is_dns_label(&container.name), "name", || format!("{:?} is not a lower-case DNS label", container.name))?;
+    check(is_dns_label(&container.name), "name", || {
+        format!("{:?} is not a lower-case DNS label", container.name)
+    })?;
     let image = container.image.as_deref().unwrap_or_default();
-    check(!image.is_empty() && image.trim() == image, "image", || "required, without spaces around it".to_owned())?;
+    check(!image.is_empty() && image.trim() == image, "image", || {
+        "required, without spaces around it".to_owned()
+    })?;
     let policy = container.image_pull_policy.as_deref().unwrap_or("Always");
     check(["Always", "IfNotPresent", "Never"].contains(&policy), "imagePullPolicy", || {
         format!("{policy:?} is not one of Always, IfNotPresent, Never")
@@ -52,16 +60,20 @@ fn validate_container(container: &Container, volumes: &[&str]) -> Result<(), Str
     for var in container.env.iter().flatten() {
         let ok = !var.name.is_empty() && !var.name.contains(['=', '\0']);
         check(ok, "env", || format!("{:?} is not a variable name", var.name))?;
-        check(var.value.as_deref().unwrap_or_default().is_empty() || var.value_from.is_none(), "env", || {
-            format!("{:?} has both value and valueFrom", var.name)
-        })?;
+        check(
+            var.value.as_deref().unwrap_or_default().is_empty() || var.value_from.is_none(),
+            "env",
+            || format!("{:?} has both value and valueFrom", var.name),
+        )?;
     }
     for port in container.ports.iter().flatten() {
         let numbers = [Some(port.container_port), port.host_port.filter(|p| *p != 0)];
         let ok = numbers.into_iter().flatten().all(|p| (1..=65535).contains(&p));
         check(ok, "ports", || "port numbers are between 1 and 65535".to_owned())?;
         let protocol = port.protocol.as_deref().unwrap_or("TCP");
-        check(["TCP", "UDP", "SCTP"].contains(&protocol), "ports", || format!("unknown protocol {protocol:?}"))?;
+        check(["TCP", "UDP", "SCTP"].contains(&protocol), "ports", || {
+            format!("unknown protocol {protocol:?}")
+        })?;
     }
     let mut paths = Vec::new();
     for mount in container.volume_mounts.iter().flatten() {
@@ -139,7 +151,8 @@ mod tests {
     #[test]
     fn rules_name_the_field() {
         assert_eq!(error(json!({})), "");
-        let twice = json!({"spec": {"containers": [{"name": "a", "image": "i"}, {"name": "a", "image": "i"}]}});
+        let twice =
+            json!({"spec": {"containers": [{"name": "a", "image": "i"}, {"name": "a", "image": "i"}]}});
         assert_eq!(error(twice), "spec.containers: \"a\" is there twice");
         let cases = [
             (json!({"metadata": {"name": "A_b"}}), "metadata.name"),

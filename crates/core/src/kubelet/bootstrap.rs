@@ -39,7 +39,10 @@ pub trait Bootstrap: Send + Sync {
 
     /// Runs the pods of the first update to their start, and answers what became of them. They go on, and so does
     /// everything that looks after them, until the answer's guard is dropped.
-    async fn run_once(self: Arc<Self>, updates: mpsc::Receiver<PodUpdate>) -> (Vec<RunPodResult>, JoinSet<()>);
+    async fn run_once(
+        self: Arc<Self>,
+        updates: mpsc::Receiver<PodUpdate>,
+    ) -> (Vec<RunPodResult>, JoinSet<()>);
 }
 
 #[async_trait]
@@ -80,13 +83,19 @@ impl Bootstrap for Kubelet {
         self.run_until_sources_end(updates).await;
     }
 
-    async fn run_once(self: Arc<Self>, updates: mpsc::Receiver<PodUpdate>) -> (Vec<RunPodResult>, JoinSet<()>) {
+    async fn run_once(
+        self: Arc<Self>,
+        updates: mpsc::Receiver<PodUpdate>,
+    ) -> (Vec<RunPodResult>, JoinSet<()>) {
         self.run_pods_once(updates).await
     }
 }
 
 /// Starts everything of a kubelet (`startKubelet`). The tasks end when the set is dropped.
-pub fn start_kubelet<K: Bootstrap + 'static>(kubelet: &Arc<K>, updates: mpsc::Receiver<PodUpdate>) -> JoinSet<()> {
+pub fn start_kubelet<K: Bootstrap + 'static>(
+    kubelet: &Arc<K>,
+    updates: mpsc::Receiver<PodUpdate>,
+) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     kubelet.birth_cry();
     tasks.spawn(kubelet.clone().run(updates));

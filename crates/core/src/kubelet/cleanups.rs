@@ -22,7 +22,8 @@ impl Kubelet {
         self.status_manager.remove_orphaned_statuses(&known);
 
         let in_runtime = self.pod_cache.all();
-        let running: HashSet<&str> = in_runtime.iter().filter(|p| p.is_alive()).map(|p| p.uid.as_str()).collect();
+        let running: HashSet<&str> =
+            in_runtime.iter().filter(|p| p.is_alive()).map(|p| p.uid.as_str()).collect();
         self.restart_unknown_pods(&desired, &mut workers);
         self.finish_terminal_pods(&desired, &running, &workers);
         self.kill_orphans(&in_runtime, &workers);
@@ -33,9 +34,10 @@ impl Kubelet {
     fn restart_unknown_pods(&self, desired: &[Arc<Pod>], workers: &mut HashMap<PodUid, PodWorkerSync>) {
         for pod in desired {
             let uid = pod.uid();
-            let rejected = self.status_manager.get_pod_status(&uid).is_some_and(|s| {
-                phase::is_terminal(s.phase.as_deref().unwrap_or_default())
-            });
+            let rejected = self
+                .status_manager
+                .get_pod_status(&uid)
+                .is_some_and(|s| phase::is_terminal(s.phase.as_deref().unwrap_or_default()));
             if workers.contains_key(&uid) || phase::is_terminal(pod.phase()) || rejected {
                 continue;
             }
@@ -73,7 +75,10 @@ impl Kubelet {
                 update_type: SyncPodType::Kill,
                 subject: Subject::RunningPod(reference),
                 mirror_pod: None,
-                kill: Some(KillPodOptions { grace_period_seconds_override: Some(1), ..KillPodOptions::default() }),
+                kill: Some(KillPodOptions {
+                    grace_period_seconds_override: Some(1),
+                    ..KillPodOptions::default()
+                }),
             });
         }
     }

@@ -125,7 +125,13 @@ impl Kubelet {
             let syncer: std::sync::Weak<dyn PodSyncer> = me.clone();
             let (cache, queue) = (pod_cache.clone(), work_queue.clone());
             Self {
-                pod_workers: Arc::new(PodWorkers::new(syncer, cache, queue, recorder.clone(), options.workers)),
+                pod_workers: Arc::new(PodWorkers::new(
+                    syncer,
+                    cache,
+                    queue,
+                    recorder.clone(),
+                    options.workers,
+                )),
                 admission: Admission::new(deps.volumes.clone(), options.max_pods),
                 status_manager: Arc::new(StatusManager::new(deps.status_sink)),
                 runtime_state: Arc::default(),

@@ -78,7 +78,10 @@ impl PodSyncer for Kubelet {
     async fn sync_terminated_pod(&self, pod: &Arc<Pod>, runtime: RuntimePod) -> Result<(), SyncError> {
         let uid = pod.uid();
         self.refresh_status(pod, &runtime, true);
-        self.volumes.unmount(&uid).await.map_err(|e| SyncError::failed(format!("unmounting volumes: {e}")))?;
+        self.volumes
+            .unmount(&uid)
+            .await
+            .map_err(|e| SyncError::failed(format!("unmounting volumes: {e}")))?;
         self.objects.unregister_pod(pod);
         self.reason_cache.remove(&uid);
         self.runtime.forget(&uid);

@@ -51,7 +51,11 @@ impl Kubelet {
                 let changed = self.node_changed.notified();
                 tokio::pin!(changed);
                 changed.as_mut().enable();
-                if self.providers.iter().all(|p| self.runtime_state.runtime_error(p.provider.name()).is_none()) {
+                if self
+                    .providers
+                    .iter()
+                    .all(|p| self.runtime_state.runtime_error(p.provider.name()).is_none())
+                {
                     return;
                 }
                 changed.await;
@@ -112,7 +116,8 @@ impl Kubelet {
             Err(error) => return warn!(%error, "listing pod folders failed"),
         };
         for uid in on_disk {
-            let wanted = self.pod_manager.get(&uid).is_some() || self.pod_workers.could_have_running_containers(&uid);
+            let wanted =
+                self.pod_manager.get(&uid).is_some() || self.pod_workers.could_have_running_containers(&uid);
             if wanted || self.pod_cache.get(&uid).is_alive() {
                 continue;
             }

@@ -86,8 +86,12 @@ fn has_started_or_failed(status: &PodStatus) -> bool {
         return true;
     }
     let lists = [&status.container_statuses, &status.init_container_statuses];
-    let mut waiting = lists.into_iter().flatten().flatten().filter_map(|c| c.state.as_ref()?.waiting.as_ref());
+    let mut waiting =
+        lists.into_iter().flatten().flatten().filter_map(|c| c.state.as_ref()?.waiting.as_ref());
     waiting.any(|w| {
-        !matches!(w.reason.as_deref(), None | Some("ContainerCreating" | "PodInitializing" | "RegistryUnavailable"))
+        !matches!(
+            w.reason.as_deref(),
+            None | Some("ContainerCreating" | "PodInitializing" | "RegistryUnavailable")
+        )
     })
 }

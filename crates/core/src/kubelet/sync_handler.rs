@@ -95,7 +95,8 @@ impl SyncHandler for Kubelet {
 impl Kubelet {
     fn update_worker(&self, pod: Arc<Pod>, update_type: SyncPodType) {
         let mirror_pod = self.pod_manager.mirror_of(&pod);
-        self.pod_workers.update_pod(UpdatePodOptions { mirror_pod, ..UpdatePodOptions::new(update_type, pod) });
+        self.pod_workers
+            .update_pod(UpdatePodOptions { mirror_pod, ..UpdatePodOptions::new(update_type, pod) });
     }
 
     /// The API object of a static pod changed: its worker hears of it.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use coracle_provider::{
-    ContainerConfig, ContainerPort, ContainerStatus, EnvVar, ImageSpec, Protocol, Provider, Resources, SandboxStatus,
+    ContainerConfig, ContainerPort, ContainerStatus, EnvVar, ImageSpec, Protocol, Provider, Resources,
+    SandboxStatus,
 };
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 
@@ -41,7 +42,8 @@ impl KubeGenericRuntimeManager {
     ) -> Result<(), SyncFailure> {
         let restart_count = self.next_restart_count(pod, container, runtime);
         let ips = &sandbox.status.network.ips;
-        let config = self.generate_container_config(pod, container, restart_count, image_ref, ips, sandbox).await;
+        let config =
+            self.generate_container_config(pod, container, restart_count, image_ref, ips, sandbox).await;
         let config = config.map_err(|message| {
             self.container_warning(pod, container, recorder::reason::FAILED, &message);
             SyncFailure::new(reason::CREATE_CONTAINER_CONFIG, message)
@@ -49,7 +51,8 @@ impl KubeGenericRuntimeManager {
 
         let provider = &sandbox.provider;
         let created = provider.create_container(&sandbox.status.id, config).await;
-        let created = created.map_err(|e| self.start_failure(pod, container, reason::CREATE_CONTAINER, &e))?;
+        let created =
+            created.map_err(|e| self.start_failure(pod, container, reason::CREATE_CONTAINER, &e))?;
         let id = created.id.clone();
         self.cache.set_container(provider.name(), created);
         self.container_normal(pod, container, recorder::reason::CREATED_CONTAINER, "Container created");
@@ -136,7 +139,13 @@ impl KubeGenericRuntimeManager {
         }
     }
 
-    pub(super) fn container_warning(&self, pod: &Pod, container: &Container, reason: &'static str, error: &str) {
+    pub(super) fn container_warning(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        reason: &'static str,
+        error: &str,
+    ) {
         self.recorder.container(pod, &container.name, EventType::Warning, reason, format!("Error: {error}"));
     }
 

@@ -28,19 +28,27 @@ pub struct DnsConfigurer {
 
 impl DnsConfigurer {
     /// `GetPodDNS`.
-    pub(super) fn pod_dns(&self, pod: &Pod, recorder: &Recorder) -> Result<DnsConfig, coracle_provider::Error> {
+    pub(super) fn pod_dns(
+        &self,
+        pod: &Pod,
+        recorder: &Recorder,
+    ) -> Result<DnsConfig, coracle_provider::Error> {
         let policy = pod.pod_spec().dns_policy.as_deref().unwrap_or("ClusterFirst");
         let mut config = match policy {
             "None" => DnsConfig::default(),
             "ClusterFirst" if pod.is_host_network() => self.host_dns()?,
-            "ClusterFirst" | "ClusterFirstWithHostNet" if !self.cluster_dns.is_empty() => self.cluster_dns(pod)?,
+            "ClusterFirst" | "ClusterFirstWithHostNet" if !self.cluster_dns.is_empty() => {
+                self.cluster_dns(pod)?
+            }
             "ClusterFirst" | "ClusterFirstWithHostNet" => {
                 self.warn_missing_cluster_dns(pod, recorder);
                 self.host_dns()?
             }
             "Default" => self.host_dns()?,
             other => {
-                return Err(coracle_provider::Error::invalid(format!("spec.dnsPolicy: {other:?} is not known")));
+                return Err(coracle_provider::Error::invalid(format!(
+                    "spec.dnsPolicy: {other:?} is not known"
+                )));
             }
         };
         if let Some(own) = &pod.pod_spec().dns_config {
@@ -73,7 +81,9 @@ impl DnsConfigurer {
         match std::fs::read_to_string(path) {
             Ok(text) => Ok(parse_resolv_conf(&text)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(DnsConfig::default()),
-            Err(error) => Err(coracle_provider::Error::internal(format!("reading {}: {error}", path.display()))),
+            Err(error) => {
+                Err(coracle_provider::Error::internal(format!("reading {}: {error}", path.display())))
+            }
         }
     }
 

@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use coracle_provider::EnvVar;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, ConfigMapKeySelector, Container, EnvVarSource, ObjectFieldSelector, Pod, ResourceFieldSelector,
-    Secret, SecretKeySelector,
+    ConfigMap, ConfigMapKeySelector, Container, EnvVarSource, ObjectFieldSelector, Pod,
+    ResourceFieldSelector, Secret, SecretKeySelector,
 };
 
 use super::manager::KubeGenericRuntimeManager;
 use crate::expansion::{expand, syntax_wrap};
-use crate::fieldpath::{default_limits_for_downward_api, extract_field_path_as_string, extract_resource_value};
+use crate::fieldpath::{
+    default_limits_for_downward_api, extract_field_path_as_string, extract_resource_value,
+};
 use crate::pod::PodExt;
 use crate::ports::ApiError;
 
@@ -103,7 +105,8 @@ impl EnvMaker<'_> {
         let join = |ips: &[IpAddr]| ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let first = |ips: &[IpAddr]| ips.first().map(ToString::to_string).unwrap_or_default();
         let host_ips = &self.manager.options.node_ips;
-        let pod_ips = if self.pod.is_host_network() && self.pod_ips.is_empty() { host_ips } else { self.pod_ips };
+        let pod_ips =
+            if self.pod.is_host_network() && self.pod_ips.is_empty() { host_ips } else { self.pod_ips };
         Ok(match selector.field_path.as_str() {
             "spec.nodeName" => spec.node_name.clone().unwrap_or_default(),
             "spec.serviceAccountName" => spec.service_account_name.clone().unwrap_or_default(),

@@ -50,7 +50,9 @@ impl KubeGenericRuntimeManager {
                 self.cache.remove_container(name, uid, &container.id, revision);
                 self.remove_log_link(container);
             }
-            Err(error) => tracing::warn!(%error, container = %container.id, "removing a dead container failed"),
+            Err(error) => {
+                tracing::warn!(%error, container = %container.id, "removing a dead container failed")
+            }
         }
     }
 
@@ -67,7 +69,8 @@ impl KubeGenericRuntimeManager {
     fn remove_log_link(&self, container: &RuntimeContainer) {
         let Some(folder) = &self.options.container_logs_dir else { return };
         let (pod, name) = (&container.pod, &container.name);
-        let link = folder.join(super::container::legacy_log_name(&pod.name, &pod.namespace, name, &container.id));
+        let link =
+            folder.join(super::container::legacy_log_name(&pod.name, &pod.namespace, name, &container.id));
         match std::fs::remove_file(&link) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 tracing::warn!(%error, link = %link.display(), "removing the link to a log failed");

@@ -70,7 +70,8 @@ impl ImageManager {
         pod: &Pod,
         container: &Container,
     ) -> Result<String, SyncFailure> {
-        let request = Request { manager: self, pod, container, image: container.image.as_deref().unwrap_or_default() };
+        let request =
+            Request { manager: self, pod, container, image: container.image.as_deref().unwrap_or_default() };
         let spec = ImageSpec { image: request.image.to_owned(), runtime_handler: runtime_handler.to_owned() };
         let policy = container.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
         let present = match provider.image_status(&spec).await {
@@ -82,7 +83,8 @@ impl ImageManager {
             return Ok(image.id);
         }
         if policy == "Never" {
-            let message = format!("Container image {:?} is not present with pull policy of Never", request.image);
+            let message =
+                format!("Container image {:?} is not present with pull policy of Never", request.image);
             request.event(EventType::Warning, recorder::reason::ERR_IMAGE_NEVER_PULL, message.clone());
             return Err(SyncFailure::new(reason::IMAGE_NEVER_PULL, message));
         }
@@ -121,7 +123,11 @@ impl Request<'_> {
             return Err(SyncFailure { reason: reason::IMAGE_PULL_BACK_OFF, message, retry_at: Some(until) });
         }
         manager.previous_errors.lock().remove(&key);
-        self.event(EventType::Normal, recorder::reason::PULLING_IMAGE, format!("Pulling image {:?}", self.image));
+        self.event(
+            EventType::Normal,
+            recorder::reason::PULLING_IMAGE,
+            format!("Pulling image {:?}", self.image),
+        );
 
         let waiting_since = Instant::now();
         let _permit = match &manager.pulls {
@@ -148,7 +154,11 @@ impl Request<'_> {
                 let failure = self.pull_failure(&error);
                 let previous = format!("{}: {}", failure.reason, failure.message);
                 manager.previous_errors.lock().insert(key, previous);
-                self.event(EventType::Warning, recorder::reason::FAILED, format!("Error: {}", failure.reason));
+                self.event(
+                    EventType::Warning,
+                    recorder::reason::FAILED,
+                    format!("Error: {}", failure.reason),
+                );
                 Err(failure)
             }
         }
@@ -175,7 +185,8 @@ impl Request<'_> {
     }
 
     async fn credentials(&self) -> Vec<Option<RegistryAuth>> {
-        let names: Vec<&str> = self.pod.pod_spec().image_pull_secrets.iter().flatten().map(|r| r.name.as_str()).collect();
+        let names: Vec<&str> =
+            self.pod.pod_spec().image_pull_secrets.iter().flatten().map(|r| r.name.as_str()).collect();
         let (mut secrets, mut missing): (Vec<Arc<Secret>>, Vec<String>) = Default::default();
         for name in names {
             match self.manager.objects.secret(self.pod.namespace(), name).await {

@@ -52,7 +52,9 @@ impl Keyring {
             }
         }
         // Longer patterns are more specific: "quay.io/coreos" comes before "quay.io".
-        keyring.entries.sort_by_key(|(p, _)| std::cmp::Reverse((p.host.clone(), p.port.clone(), p.path.clone())));
+        keyring
+            .entries
+            .sort_by_key(|(p, _)| std::cmp::Reverse((p.host.clone(), p.port.clone(), p.path.clone())));
         (keyring, unreadable)
     }
 
@@ -67,7 +69,11 @@ impl Keyring {
     /// The credentials for an image, the best first. None means anonymous.
     pub(super) fn lookup(&self, image: &str) -> Vec<RegistryAuth> {
         let target = Pattern::parse(&with_registry(image));
-        self.entries.iter().filter(|(pattern, _)| pattern.matches(&target)).map(|(_, auth)| auth.clone()).collect()
+        self.entries
+            .iter()
+            .filter(|(pattern, _)| pattern.matches(&target))
+            .map(|(_, auth)| auth.clone())
+            .collect()
     }
 }
 
@@ -101,9 +107,8 @@ fn read_secret(secret: &Secret) -> Option<BTreeMap<String, DockerAuth>> {
 
 /// An image reference with the registry that it means: docker.io where it names none.
 fn with_registry(image: &str) -> String {
-    let names_registry = image
-        .split_once('/')
-        .is_some_and(|(first, _)| first.contains(['.', ':']) || first == "localhost");
+    let names_registry =
+        image.split_once('/').is_some_and(|(first, _)| first.contains(['.', ':']) || first == "localhost");
     let full = if names_registry { image.to_owned() } else { format!("{DEFAULT_REGISTRY}/{image}") };
     match full.strip_prefix("docker.io/") {
         Some(rest) => format!("{DEFAULT_REGISTRY}/{rest}"),
@@ -127,7 +132,8 @@ impl Pattern {
 
     /// Every label of the host matches as a glob, the port is the same, and the path is a prefix (`URLsMatch`).
     fn matches(&self, target: &Self) -> bool {
-        let (own, other): (Vec<_>, Vec<_>) = (self.host.split('.').collect(), target.host.split('.').collect());
+        let (own, other): (Vec<_>, Vec<_>) =
+            (self.host.split('.').collect(), target.host.split('.').collect());
         self.port == target.port
             && own.len() == other.len()
             && target.path.starts_with(&self.path)
@@ -139,7 +145,9 @@ impl Pattern {
 fn glob_matches(glob: &[u8], text: &[u8]) -> bool {
     match (glob.first(), text.first()) {
         (None, None) => true,
-        (Some(b'*'), _) => glob_matches(&glob[1..], text) || (!text.is_empty() && glob_matches(glob, &text[1..])),
+        (Some(b'*'), _) => {
+            glob_matches(&glob[1..], text) || (!text.is_empty() && glob_matches(glob, &text[1..]))
+        }
         (Some(b'?'), Some(_)) => glob_matches(&glob[1..], &text[1..]),
         (Some(g), Some(t)) if g == t => glob_matches(&glob[1..], &text[1..]),
         _ => false,

@@ -28,8 +28,11 @@ impl KubeGenericRuntimeManager {
         let mut result = PodSyncResult::default();
         let deadline = Instant::now() + grace_period(pod, grace_period_seconds);
         let running: Vec<&RuntimeContainer> = runtime.running_containers().collect();
-        let sidecars: Vec<&Container> =
-            pod.into_iter().flat_map(|p| p.init_containers()).filter(|c| is_restartable_init_container(c)).collect();
+        let sidecars: Vec<&Container> = pod
+            .into_iter()
+            .flat_map(|p| p.init_containers())
+            .filter(|c| is_restartable_init_container(c))
+            .collect();
         let is_sidecar = |c: &RuntimeContainer| sidecars.iter().any(|s| s.name == c.name);
 
         let main = running.iter().filter(|c| !is_sidecar(c));

@@ -45,7 +45,11 @@ fn identity(pod: &Pod) -> [(String, String); 3] {
 }
 
 /// Annotations of a container: what is needed to judge and to stop it when the pod's spec is no longer known.
-pub(super) fn container_annotations(container: &Container, pod: &Pod, restart_count: u32) -> BTreeMap<String, String> {
+pub(super) fn container_annotations(
+    container: &Container,
+    pod: &Pod,
+    restart_count: u32,
+) -> BTreeMap<String, String> {
     let text = |v: &Option<String>| v.clone().unwrap_or_default();
     let mut annotations = BTreeMap::from([
         (CONTAINER_HASH.to_owned(), format!("{:x}", hash_container(container))),
@@ -63,7 +67,9 @@ pub(super) fn container_annotations(container: &Container, pod: &Pod, restart_co
     if let Some(json) = pre_stop.and_then(|handler| serde_json::to_string(handler).ok()) {
         annotations.insert(CONTAINER_PRE_STOP_HANDLER.to_owned(), json);
     }
-    if let Some(json) = container.ports.as_ref().filter(|p| !p.is_empty()).and_then(|p| serde_json::to_string(p).ok()) {
+    if let Some(json) =
+        container.ports.as_ref().filter(|p| !p.is_empty()).and_then(|p| serde_json::to_string(p).ok())
+    {
         annotations.insert(CONTAINER_PORTS.to_owned(), json);
     }
     annotations

@@ -93,7 +93,10 @@ impl KubeGenericRuntimeManager {
     }
 
     /// Who runs this pod, and the handler that it is asked for.
-    pub async fn provider_for(&self, pod: &Pod) -> Result<(Arc<dyn Provider>, String), coracle_provider::Error> {
+    pub async fn provider_for(
+        &self,
+        pod: &Pod,
+    ) -> Result<(Arc<dyn Provider>, String), coracle_provider::Error> {
         let handler = self.runtime_handler(pod).await?;
         let provider = self.providers.for_handler(&handler).cloned().ok_or_else(|| {
             let served = self.providers.handlers().collect::<Vec<_>>().join(", ");

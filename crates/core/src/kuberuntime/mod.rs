@@ -17,7 +17,9 @@ mod sandbox;
 mod sync_pod;
 mod sync_result;
 
-pub use compute::{ContainerToKill, KillReason, PodActions, SandboxChange, compute_pod_actions, pod_sandbox_changed};
+pub use compute::{
+    ContainerToKill, KillReason, PodActions, SandboxChange, compute_pod_actions, pod_sandbox_changed,
+};
 pub use dns::DnsConfigurer;
 pub use image_manager::{ImageManager, ImageManagerOptions, PullReport};
 pub use labels::hash_container;

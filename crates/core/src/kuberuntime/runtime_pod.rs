@@ -1,5 +1,6 @@
 //! What the runtimes have of one pod (upstream: `kubecontainer.PodStatus`).
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -78,8 +79,8 @@ impl RuntimePod {
 
     /// Puts the newest first. Equal times are told apart by attempt: whole clocks may stand still in tests.
     pub fn sort(&mut self) {
-        self.sandboxes.sort_by(|a, b| (b.created_at, b.attempt).cmp(&(a.created_at, a.attempt)));
-        self.containers.sort_by(|a, b| (b.created_at, b.attempt).cmp(&(a.created_at, a.attempt)));
+        self.sandboxes.sort_by_key(|s| Reverse((s.created_at, s.attempt)));
+        self.containers.sort_by_key(|c| Reverse((c.created_at, c.attempt)));
     }
 
     /// The newest instance of a container (`FindContainerStatusByName`).
@@ -95,7 +96,9 @@ impl RuntimePod {
 
     /// Containers that run, or of which nobody knows that they do not.
     pub fn running_containers(&self) -> impl Iterator<Item = &RuntimeContainer> {
-        self.containers.iter().filter(|c| matches!(c.state, ContainerState::Running | ContainerState::Unknown))
+        self.containers
+            .iter()
+            .filter(|c| matches!(c.state, ContainerState::Running | ContainerState::Unknown))
     }
 
     /// Whether anything of it is alive (`isPodStatusCacheTerminal`, negated).

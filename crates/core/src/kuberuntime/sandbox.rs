@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use coracle_provider::{HostAlias, NetworkMode, PortMapping, Protocol, Provider, SandboxConfig, SandboxStatus};
+use coracle_provider::{
+    HostAlias, NetworkMode, PortMapping, Protocol, Provider, SandboxConfig, SandboxStatus,
+};
 use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod};
 
 use super::labels;
@@ -70,7 +72,8 @@ pub(super) fn pod_log_directory(root: &Path, pod: &Pod) -> PathBuf {
 fn hostname(pod: &Pod) -> String {
     let own = pod.pod_spec().hostname.as_deref().filter(|h| !h.is_empty());
     let name = own.unwrap_or(pod.name());
-    let end = name.char_indices().map(|(i, c)| i + c.len_utf8()).take_while(|end| *end <= HOSTNAME_MAX).last();
+    let end =
+        name.char_indices().map(|(i, c)| i + c.len_utf8()).take_while(|end| *end <= HOSTNAME_MAX).last();
     name[..end.unwrap_or(0)].trim_end_matches(['-', '.']).to_owned()
 }
 
@@ -119,7 +122,8 @@ pub(super) fn protocol(port: &ContainerPort) -> Protocol {
 }
 
 fn parse_ip(field: &str, text: &str) -> Result<IpAddr, coracle_provider::Error> {
-    text.parse().map_err(|_| coracle_provider::Error::invalid(format!("{field}: {text:?} is not an IP address")))
+    text.parse()
+        .map_err(|_| coracle_provider::Error::invalid(format!("{field}: {text:?} is not an IP address")))
 }
 
 #[cfg(test)]

@@ -120,7 +120,11 @@ impl KubeGenericRuntimeManager {
         }
     }
 
-    fn report_mount(&self, pod: &Pod, mounted: Result<(), crate::ports::VolumeError>) -> Result<(), SyncFailure> {
+    fn report_mount(
+        &self,
+        pod: &Pod,
+        mounted: Result<(), crate::ports::VolumeError>,
+    ) -> Result<(), SyncFailure> {
         mounted.map_err(|error| {
             let message = format!("Unable to attach or mount volumes: {error}");
             self.recorder.warning(pod, recorder::reason::FAILED_MOUNT_VOLUME, message.clone());
@@ -129,7 +133,12 @@ impl KubeGenericRuntimeManager {
     }
 
     /// Step 4: the sandbox that there is, or a new one.
-    async fn sandbox(&self, pod: &Pod, runtime: &RuntimePod, actions: &PodActions) -> Result<Sandbox, SyncFailure> {
+    async fn sandbox(
+        &self,
+        pod: &Pod,
+        runtime: &RuntimePod,
+        actions: &PodActions,
+    ) -> Result<Sandbox, SyncFailure> {
         if !actions.create_sandbox
             && let Some(active) = runtime.active_sandbox()
             && let Some(provider) = self.providers.by_name(active.provider)
@@ -170,7 +179,8 @@ impl KubeGenericRuntimeManager {
         let Some(finished_at) = last_exit(runtime, &container.name) else { return Ok(()) };
         let key = back_off_key(pod, container);
         let Some(until) = self.crash_loop_back_off.waits_until(&key, finished_at) else { return Ok(()) };
-        let message = format!("Back-off restarting failed container {} in pod {}", container.name, pod_desc(pod));
+        let message =
+            format!("Back-off restarting failed container {} in pod {}", container.name, pod_desc(pod));
         let event = (EventType::Warning, recorder::reason::BACK_OFF);
         self.recorder.container(pod, &container.name, event.0, event.1, message);
         let back_off = Duration::try_from(self.crash_loop_back_off.get(&key)).unwrap_or_default();
@@ -196,7 +206,8 @@ fn start_specs(pod: &Pod, actions: &PodActions) -> Vec<StartSpec> {
     let ephemeral = actions.ephemeral_containers_to_start.iter().filter_map(|i| ephemeral.get(*i));
     let init = actions.init_containers_to_start.iter().filter_map(|i| pod.init_containers().get(*i));
     let main = actions.containers_to_start.iter().filter_map(|i| pod.containers().get(*i));
-    let optional = |container: &Container| StartSpec { container: container.clone(), required_by_rest: false };
+    let optional =
+        |container: &Container| StartSpec { container: container.clone(), required_by_rest: false };
     let init = init.map(|container| {
         let required_by_rest = !is_restartable_init_container(container);
         StartSpec { container: container.clone(), required_by_rest }

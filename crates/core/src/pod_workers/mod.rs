@@ -20,7 +20,9 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, info_span};
 
 pub use known::PodWorkerSync;
-pub use options::{KillPodOptions, PodStatusFn, PodSyncer, Subject, SyncError, SyncPodType, UpdatePodOptions};
+pub use options::{
+    KillPodOptions, PodStatusFn, PodSyncer, Subject, SyncError, SyncPodType, UpdatePodOptions,
+};
 use status::PodSyncStatus;
 pub use status::PodWorkerState;
 

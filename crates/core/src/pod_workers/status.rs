@@ -146,7 +146,8 @@ impl PodSyncStatus {
     /// Shrinks the grace period to the smallest that anybody asked for, never below a second
     /// (`calculateEffectiveGracePeriod`). Says whether a period that was already set became shorter.
     pub(super) fn shrink_grace_period(&mut self, pod: Option<&Pod>, wanted: Option<i64>) -> bool {
-        let asked = [pod.and_then(|p| p.metadata.deletion_grace_period_seconds), wanted].into_iter().flatten().min();
+        let asked =
+            [pod.and_then(|p| p.metadata.deletion_grace_period_seconds), wanted].into_iter().flatten().min();
         let own = pod.and_then(|p| p.pod_spec().termination_grace_period_seconds);
         let old = self.grace_period;
         let new = match (old, asked) {

@@ -85,7 +85,8 @@ impl PodWorkers {
         };
         let state = status.work_type();
         let orphan = matches!(update.subject, Subject::RunningPod(_));
-        if !status.started && !(orphan && state == PodWorkerState::Terminating) {
+        let may_go_on = status.started || (orphan && state == PodWorkerState::Terminating);
+        if !may_go_on {
             match inner.allow_pod_start(&update) {
                 PodStart::Now => {}
                 PodStart::Later => {

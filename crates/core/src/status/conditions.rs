@@ -42,7 +42,8 @@ pub(super) struct ConditionInput<'a> {
 impl ConditionInput<'_> {
     /// All conditions that the kubelet owns, after the ones of others, which are kept.
     pub(super) fn generate(&self) -> Vec<PodCondition> {
-        let mut conditions: Vec<PodCondition> = self.pod.pod_status().conditions.iter().flatten().cloned().collect();
+        let mut conditions: Vec<PodCondition> =
+            self.pod.pod_status().conditions.iter().flatten().cloned().collect();
         conditions.retain(|c| !is_owned_by_kubelet(&c.type_));
         conditions.push(self.ready_to_start_containers());
         conditions.push(self.initialized());
@@ -142,10 +143,14 @@ impl ConditionInput<'_> {
             let name = &gate.condition_type;
             match conditions.iter().find(|c| &c.type_ == name) {
                 None => {
-                    messages.push(format!("corresponding condition of pod readiness gate {name:?} does not exist."));
+                    messages.push(format!(
+                        "corresponding condition of pod readiness gate {name:?} does not exist."
+                    ));
                 }
-                Some(c) if c.status != "True" => messages
-                    .push(format!("the status of pod readiness gate {name:?} is not \"True\", but {}", c.status)),
+                Some(c) if c.status != "True" => messages.push(format!(
+                    "the status of pod readiness gate {name:?} is not \"True\", but {}",
+                    c.status
+                )),
                 Some(_) => {}
             }
         }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, Pod, VolumeMountStatus,
+    Container, ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated,
+    ContainerStateWaiting, ContainerStatus, Pod, VolumeMountStatus,
 };
 
 use coracle_provider::ContainerState;
@@ -254,7 +254,8 @@ pub(super) fn set_started_and_ready(pod: &Pod, statuses: &mut [ContainerStatus],
         let state = status.state.as_ref();
         let running = state.is_some_and(|s| s.running.is_some());
         status.started = Some(running);
-        let runs_once = kind == ContainerKind::Init && !sidecars.get(status.name.as_str()).copied().unwrap_or(false);
+        let runs_once =
+            kind == ContainerKind::Init && !sidecars.get(status.name.as_str()).copied().unwrap_or(false);
         status.ready = if runs_once {
             state.and_then(|s| s.terminated.as_ref()).is_some_and(|t| t.exit_code == 0)
         } else {

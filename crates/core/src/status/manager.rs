@@ -233,7 +233,7 @@ impl Entry {
     /// How long the newest status waits for the next one.
     fn delay(&self) -> Duration {
         let phase = self.status.phase.as_deref().unwrap_or_default();
-        let ends = phase::is_terminal(phase) && !self.finished;
+        let ends = (phase::is_terminal(phase) || self.pod.is_deleting()) && !self.finished;
         let starts = phase == phase::PENDING && !shows_failure(&self.status);
         if ends || starts { COALESCE } else { Duration::ZERO }
     }
@@ -254,6 +254,10 @@ fn newer(old: &Arc<Pod>, new: &Arc<Pod>) -> Arc<Pod> {
 /// Whether a container waits for a reason that a user should see at once.
 fn shows_failure(status: &PodStatus) -> bool {
     let lists = [&status.container_statuses, &status.init_container_statuses];
-    let reasons = lists.into_iter().flatten().flatten().filter_map(|c| c.state.as_ref()?.waiting.as_ref()?.reason.as_deref());
+    let reasons = lists
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|c| c.state.as_ref()?.waiting.as_ref()?.reason.as_deref());
     reasons.into_iter().any(|reason| reason != "ContainerCreating" && reason != "PodInitializing")
 }

@@ -32,7 +32,8 @@ pub(super) fn check_container_state_transition(
     for (specs, old, new) in lists {
         for spec in specs.iter().filter(|c| !is_restartable_init_container(c)) {
             let find = |list: &Option<Vec<ContainerStatus>>| {
-                container_status(list.as_deref().unwrap_or_default(), &spec.name).and_then(|s| s.state.clone())
+                container_status(list.as_deref().unwrap_or_default(), &spec.name)
+                    .and_then(|s| s.state.clone())
             };
             let Some(ended) = find(old).and_then(|s| s.terminated) else { continue };
             if !container_should_restart(spec, pod, ended.exit_code)
@@ -150,7 +151,8 @@ pub(super) fn merge_pod_status(
         merged.message.clone_from(&old.message);
     }
     if is_terminal(&merged) {
-        let reason = if merged.phase.as_deref() == Some(phase::FAILED) { "PodFailed" } else { "PodCompleted" };
+        let reason =
+            if merged.phase.as_deref() == Some(phase::FAILED) { "PodFailed" } else { "PodCompleted" };
         for condition in merged.conditions.iter_mut().flatten() {
             let about_readiness =
                 [condition_type::READY, condition_type::CONTAINERS_READY].contains(&condition.type_.as_str());
@@ -205,14 +207,20 @@ mod tests {
         assert_eq!(first.conditions, second.conditions);
         assert_eq!(first.start_time, second.start_time);
         let third = complete(&pod, &second, status("Running", "False"));
-        assert_ne!(second.conditions.unwrap()[0].last_transition_time, third.conditions.unwrap()[0].last_transition_time);
+        assert_ne!(
+            second.conditions.unwrap()[0].last_transition_time,
+            third.conditions.unwrap()[0].last_transition_time
+        );
     }
 
     #[test]
     fn an_ended_container_does_not_run_again() {
         let container = k8s_openapi::api::core::v1::Container { name: "a".into(), ..Default::default() };
-        let spec =
-            PodSpec { restart_policy: Some("Never".into()), containers: vec![container], ..PodSpec::default() };
+        let spec = PodSpec {
+            restart_policy: Some("Never".into()),
+            containers: vec![container],
+            ..PodSpec::default()
+        };
         let pod = Pod { spec: Some(spec), ..Pod::default() };
         let with = |state: ContainerState| PodStatus {
             container_statuses: Some(vec![ContainerStatus {
@@ -222,7 +230,8 @@ mod tests {
             }]),
             ..PodStatus::default()
         };
-        let ended = ContainerState { terminated: Some(ContainerStateTerminated::default()), ..Default::default() };
+        let ended =
+            ContainerState { terminated: Some(ContainerStateTerminated::default()), ..Default::default() };
         let old = with(ended.clone());
         assert!(check_container_state_transition(&pod, &old, &with(ContainerState::default())).is_err());
         assert!(check_container_state_transition(&pod, &old, &with(ended)).is_ok());

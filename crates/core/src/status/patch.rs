@@ -44,15 +44,17 @@ fn to_map(status: &PodStatus) -> Map<String, Value> {
 fn changed_conditions(old: Option<&Value>, new: &Value) -> Value {
     let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
     let old = list(old);
-    let changed = list(Some(new)).into_iter().filter(|condition| !old.contains(condition)).map(|mut condition| {
-        let before = old.iter().find(|o| o.get("type") == condition.get("type")).and_then(Value::as_object);
-        if let (Some(before), Some(fields)) = (before, condition.as_object_mut()) {
-            for key in before.keys() {
-                fields.entry(key.clone()).or_insert(Value::Null);
+    let changed =
+        list(Some(new)).into_iter().filter(|condition| !old.contains(condition)).map(|mut condition| {
+            let before =
+                old.iter().find(|o| o.get("type") == condition.get("type")).and_then(Value::as_object);
+            if let (Some(before), Some(fields)) = (before, condition.as_object_mut()) {
+                for key in before.keys() {
+                    fields.entry(key.clone()).or_insert(Value::Null);
+                }
             }
-        }
-        condition
-    });
+            condition
+        });
     Value::Array(changed.collect())
 }
 

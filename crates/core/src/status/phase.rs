@@ -143,8 +143,10 @@ mod tests {
             terminated: Some(ContainerStateTerminated { exit_code: code, ..Default::default() }),
             ..Default::default()
         };
-        let waiting = || ContainerState { waiting: Some(ContainerStateWaiting::default()), ..Default::default() };
-        let running = ContainerState { running: Some(ContainerStateRunning::default()), ..Default::default() };
+        let waiting =
+            || ContainerState { waiting: Some(ContainerStateWaiting::default()), ..Default::default() };
+        let running =
+            ContainerState { running: Some(ContainerStateRunning::default()), ..Default::default() };
         let (state, last_state, started) = match state {
             S::Running => (running, None, true),
             S::Waiting => (waiting(), None, false),
@@ -175,9 +177,9 @@ mod tests {
             ..Default::default()
         };
         let statuses: Vec<_> = containers.iter().filter_map(|(n, s)| s.map(|s| status(n, s))).collect();
-        let main_started = statuses.iter().any(|s| {
-            !is_init(&s.name.as_str()) && s.state.as_ref().is_some_and(|s| s.waiting.is_none())
-        });
+        let main_started = statuses
+            .iter()
+            .any(|s| !is_init(&s.name.as_str()) && s.state.as_ref().is_some_and(|s| s.waiting.is_none()));
         get_phase(&Pod { spec: Some(spec), ..Default::default() }, &statuses, is_terminal, main_started)
     }
 

@@ -1,0 +1,323 @@
+//! A kubelet in a world of fakes: providers in memory, and an apiserver that is a map of pods.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use coracle_core::clock;
+use coracle_core::config::{PodConfig, PodUpdate};
+use coracle_core::kubelet::{Dependencies, Kubelet, KubeletOptions, start_kubelet};
+use coracle_core::kuberuntime::{DnsConfigurer, ImageManagerOptions, RuntimeOptions};
+use coracle_core::pod::{PodExt, PodUid};
+use coracle_core::pod_workers::PodWorkersOptions;
+use coracle_core::ports::{
+    ApiError, EventRecord, EventSink, ObjectKey, ObjectKind, ObjectReader, PodSource, SourceKind,
+    SourceUpdate, StatusSink, StatusUpdate, VolumeError, Volumes,
+};
+use coracle_core::providers::{Providers, RegisteredProvider};
+use coracle_provider::fake::FakeProvider;
+use coracle_provider::{EnvVar, Mount};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Node, Pod, PodStatus, Secret};
+use k8s_openapi::api::node::v1::RuntimeClass;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::{broadcast, mpsc};
+use tokio::task::JoinSet;
+
+/// The apiserver, as far as the kubelet sees it.
+pub struct FakeApi {
+    pods: Mutex<BTreeMap<PodUid, Arc<Pod>>>,
+    watch: broadcast::Sender<SourceUpdate>,
+    pub patches: Mutex<Vec<(String, PodStatus)>>,
+    pub events: Mutex<Vec<EventRecord>>,
+    objects: broadcast::Sender<ObjectKey>,
+    /// Volumes of pods cannot be mounted while this says why.
+    pub mount_error: Mutex<Option<String>>,
+    pub patch_error: Mutex<Option<ApiError>>,
+    mounted: Mutex<HashMap<String, usize>>,
+}
+
+impl FakeApi {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            pods: Mutex::default(),
+            watch: broadcast::channel(1024).0,
+            patches: Mutex::default(),
+            events: Mutex::default(),
+            objects: broadcast::channel(16).0,
+            mount_error: Mutex::default(),
+            patch_error: Mutex::default(),
+            mounted: Mutex::default(),
+        })
+    }
+
+    fn put(&self, pod: Pod) {
+        let pod = Arc::new(pod);
+        self.pods.lock().insert(pod.uid(), pod.clone());
+        let _ = self.watch.send(SourceUpdate::Apply(pod));
+    }
+
+    pub fn get(&self, uid: &str) -> Option<Arc<Pod>> {
+        self.pods.lock().get(uid).cloned()
+    }
+
+    pub fn object_changed(&self, name: &str) {
+        let key = ObjectKey { kind: ObjectKind::ConfigMap, namespace: "ns".into(), name: name.into() };
+        let _ = self.objects.send(key);
+    }
+
+    pub fn reasons(&self) -> Vec<&'static str> {
+        self.events.lock().iter().map(|e| e.reason).collect()
+    }
+
+    pub fn mounted_pods(&self) -> usize {
+        self.mounted.lock().len()
+    }
+}
+
+#[async_trait]
+impl PodSource for FakeApi {
+    fn kind(&self) -> SourceKind {
+        SourceKind::Api
+    }
+
+    async fn run(&self, updates: mpsc::Sender<SourceUpdate>) {
+        let mut watch = self.watch.subscribe();
+        let all = self.pods.lock().values().cloned().collect();
+        let mut next = SourceUpdate::Set(all);
+        while updates.send(next).await.is_ok() {
+            match watch.recv().await {
+                Ok(update) => next = update,
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl StatusSink for FakeApi {
+    async fn patch_status(&self, update: &StatusUpdate) -> Result<(), ApiError> {
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        if let Some(error) = self.patch_error.lock().clone() {
+            return Err(error);
+        }
+        let Some(pod) = self.get(&update.pod.uid()) else {
+            return Err(ApiError::NotFound("pod not found".into()));
+        };
+        self.patches.lock().push((pod.uid().to_string(), (*update.status).clone()));
+        self.put(Pod { status: Some((*update.status).clone()), ..(*pod).clone() });
+        Ok(())
+    }
+
+    async fn delete_pod(&self, pod: &Pod) -> Result<(), ApiError> {
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        if let Some(pod) = self.pods.lock().remove(&pod.uid()) {
+            let _ = self.watch.send(SourceUpdate::Delete(pod));
+        }
+        Ok(())
+    }
+}
+
+impl EventSink for FakeApi {
+    fn record(&self, event: EventRecord) {
+        self.events.lock().push(event);
+    }
+}
+
+#[async_trait]
+impl ObjectReader for FakeApi {
+    async fn config_map(&self, _namespace: &str, name: &str) -> Result<Arc<ConfigMap>, ApiError> {
+        Err(ApiError::NotFound(format!("configmap {name:?} not found")))
+    }
+    async fn secret(&self, _namespace: &str, name: &str) -> Result<Arc<Secret>, ApiError> {
+        Err(ApiError::NotFound(format!("secret {name:?} not found")))
+    }
+    async fn runtime_class(&self, name: &str) -> Result<Arc<RuntimeClass>, ApiError> {
+        Ok(Arc::new(RuntimeClass { handler: name.into(), ..RuntimeClass::default() }))
+    }
+    fn node(&self) -> Option<Arc<Node>> {
+        None
+    }
+    fn register_pod(&self, _pod: &Pod) {}
+    fn unregister_pod(&self, _pod: &Pod) {}
+    fn changes(&self) -> broadcast::Receiver<ObjectKey> {
+        self.objects.subscribe()
+    }
+}
+
+#[async_trait]
+impl Volumes for FakeApi {
+    fn check(&self, _pod: &Pod) -> Result<(), String> {
+        Ok(())
+    }
+    async fn mount(&self, pod: &Arc<Pod>) -> Result<(), VolumeError> {
+        if let Some(error) = self.mount_error.lock().clone() {
+            return Err(VolumeError::NotReady(error));
+        }
+        *self.mounted.lock().entry(pod.uid().to_string()).or_default() += 1;
+        Ok(())
+    }
+    async fn container_mounts(
+        &self,
+        _pod: &Pod,
+        _container: &Container,
+        _env: &[EnvVar],
+    ) -> Result<Vec<Mount>, VolumeError> {
+        Ok(Vec::new())
+    }
+    async fn unmount(&self, uid: &str) -> Result<(), VolumeError> {
+        self.mounted.lock().remove(uid);
+        Ok(())
+    }
+    async fn known_pods(&self) -> Result<Vec<String>, VolumeError> {
+        Ok(self.mounted.lock().keys().cloned().collect())
+    }
+}
+
+/// Everything, with one or two providers: `fast` is the default one, `slow` serves its RuntimeClass.
+pub struct World {
+    pub api: Arc<FakeApi>,
+    pub fast: Arc<FakeProvider>,
+    pub slow: Arc<FakeProvider>,
+    agent: Option<(Arc<Kubelet>, JoinSet<()>, JoinSet<()>)>,
+    logs: tempfile::TempDir,
+}
+
+impl World {
+    pub async fn start() -> Self {
+        let mut world = Self {
+            api: FakeApi::new(),
+            fast: FakeProvider::new("fast", clock::now),
+            slow: FakeProvider::new("slow", clock::now),
+            agent: None,
+            logs: tempfile::tempdir().unwrap(),
+        };
+        world.start_agent();
+        world
+    }
+
+    pub fn start_agent(&mut self) {
+        let registered = |provider: &Arc<FakeProvider>, name: &str| RegisteredProvider {
+            provider: provider.clone(),
+            handlers: vec![name.to_owned()],
+            relist_period: Duration::from_secs(10),
+        };
+        let options = KubeletOptions {
+            node_name: "node".into(),
+            node_ips: vec!["192.0.2.1".parse().unwrap()],
+            max_pods: 5,
+            workers: PodWorkersOptions::default(),
+            dns: DnsConfigurer::default(),
+            runtime: RuntimeOptions {
+                pod_logs_dir: self.logs.path().to_owned(),
+                container_logs_dir: None,
+                ..RuntimeOptions::default()
+            },
+            images: ImageManagerOptions::default(),
+        };
+        let deps = Dependencies {
+            providers: Providers::new(vec![registered(&self.fast, "fast"), registered(&self.slow, "slow")]),
+            status_sink: self.api.clone(),
+            event_sink: self.api.clone(),
+            objects: self.api.clone(),
+            volumes: self.api.clone(),
+            server: None,
+        };
+        let config = PodConfig::new(vec![self.api.clone()]);
+        let kubelet = Kubelet::new(options, deps, config.sources_ready());
+        let (updates, sources): (mpsc::Receiver<PodUpdate>, _) = config.start();
+        let tasks = start_kubelet(&kubelet, updates);
+        self.agent = Some((kubelet, tasks, sources));
+    }
+
+    /// As kill -9 does it, to everything but the providers.
+    pub fn kill_agent(&mut self) {
+        self.agent = None;
+    }
+
+    pub fn create(&self, uid: &str, spec: Value) {
+        let pod = json!({
+            "metadata": {"uid": uid, "namespace": "ns", "name": uid, "generation": 1},
+            "spec": spec, "status": {"phase": "Pending", "qosClass": "BestEffort"}
+        });
+        self.api.put(serde_json::from_value(pod).unwrap());
+    }
+
+    /// What `kubectl delete` does to a pod that runs.
+    pub fn delete(&self, uid: &str, grace: i64) {
+        let pod = self.api.get(uid).unwrap();
+        let mut pod = (*pod).clone();
+        pod.metadata.deletion_timestamp = Some(Time(clock::now()));
+        pod.metadata.deletion_grace_period_seconds = Some(grace);
+        pod.metadata.generation = Some(pod.metadata.generation.unwrap_or(1) + 1);
+        self.api.put(pod);
+    }
+
+    /// `kubectl delete --force`: gone at once, without asking the node.
+    pub fn force_delete(&self, uid: &str) {
+        if let Some(pod) = self.api.pods.lock().remove(uid) {
+            let _ = self.api.watch.send(SourceUpdate::Delete(pod));
+        }
+    }
+
+    pub fn phase(&self, uid: &str) -> String {
+        self.api.get(uid).map(|p| p.phase().to_owned()).unwrap_or_else(|| "gone".into())
+    }
+
+    pub fn restarts(&self, uid: &str) -> i32 {
+        self.container(uid, |c| c.restart_count)
+    }
+
+    pub fn waiting(&self, uid: &str) -> String {
+        self.container(uid, |c| {
+            let waiting = c.state.as_ref().and_then(|s| s.waiting.clone());
+            waiting.and_then(|w| w.reason).unwrap_or_default()
+        })
+    }
+
+    fn container<T: Default>(
+        &self,
+        uid: &str,
+        read: impl Fn(&k8s_openapi::api::core::v1::ContainerStatus) -> T,
+    ) -> T {
+        let pod = self.api.get(uid);
+        let status = pod.as_ref().and_then(|p| p.pod_status().container_statuses.as_ref()?.first());
+        status.map(read).unwrap_or_default()
+    }
+
+    pub fn condition(&self, uid: &str, kind: &str) -> String {
+        let pod = self.api.get(uid).unwrap();
+        let found = pod.pod_status().conditions.iter().flatten().find(|c| c.type_ == kind).cloned();
+        found.map(|c| c.status).unwrap_or_default()
+    }
+
+    pub fn patches(&self, uid: &str) -> Vec<String> {
+        let patches = self.api.patches.lock();
+        patches.iter().filter(|(u, _)| u == uid).map(|(_, s)| s.phase.clone().unwrap_or_default()).collect()
+    }
+
+    /// Waits until something holds, at most ten minutes of the paused clock.
+    pub async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(600);
+        while !holds(self) {
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "never: {what}; events: {:?}",
+                self.api.reasons()
+            );
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+pub fn one(policy: &str, image: &str) -> Value {
+    json!({"restartPolicy": policy, "terminationGracePeriodSeconds": 30,
+        "containers": [{"name": "main", "image": image, "imagePullPolicy": "IfNotPresent"}]})
+}
+
+pub fn on(class: &str, mut spec: Value) -> Value {
+    spec["runtimeClassName"] = json!(class);
+    spec
+}
