@@ -19,6 +19,8 @@ use crate::work_queue::WorkQueue;
 /// A status that another one is likely to follow at once waits this long for it: a pod that starts within it is
 /// written once, as Running, and one that ends is written once, as ended.
 const COALESCE: Duration = Duration::from_millis(50);
+/// A terminal phase that was held back, because something of the pod may still run, is looked at again after this.
+const HELD_BACK: Duration = Duration::from_millis(200);
 /// Writes at a time. Below this the apiserver's own queueing decides.
 const MAX_CONCURRENT_WRITES: usize = 32;
 /// How often statuses are compared with what the apiserver showed last (`syncPeriod`).
@@ -163,6 +165,9 @@ impl StatusManager {
         let mut entries = self.entries.lock();
         let entry = entries.get_mut(uid).filter(|e| !e.in_flight)?;
         let merged = Arc::new(merge_pod_status(&entry.sent, &entry.status, could_run));
+        if merged.phase != entry.status.phase {
+            self.queue.enqueue(uid.clone(), HELD_BACK);
+        }
         if let Some(patch) = status_patch(uid, &entry.sent, &merged) {
             entry.in_flight = true;
             let update = StatusUpdate { pod: entry.pod.clone(), status: merged.clone(), patch };

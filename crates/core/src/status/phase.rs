@@ -130,6 +130,9 @@ mod tests {
 
     use super::*;
 
+    /// Restart policy, containers, whether the pod is terminal, and the phase that follows.
+    type Case = (&'static str, &'static [(&'static str, Option<S>)], bool, &'static str);
+
     #[derive(Clone, Copy)]
     enum S {
         Running,
@@ -186,7 +189,7 @@ mod tests {
     #[test]
     fn phases_are_upstreams() {
         use S::{Ended, Running, Waiting, WaitingAfter};
-        let cases: &[(&str, &[(&str, Option<S>)], bool, &str)] = &[
+        let cases: &[Case] = &[
             ("Always", &[("a", None)], false, "Pending"),
             ("Always", &[("a", Some(Waiting))], false, "Pending"),
             ("Always", &[("a", Some(Running))], false, "Running"),
