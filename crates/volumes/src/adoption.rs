@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Pod;
 
+use crate::atomic_writer::clean_path;
 use crate::spec::{PayloadSpec, SourceSpec};
 use crate::token::TokenKey;
 
@@ -24,11 +25,10 @@ pub(crate) fn tokens_on_disk(
     volume_dir: &Path,
     payload: &PayloadSpec<'_>,
 ) -> impl Iterator<Item = TokenFile> {
-    payload.sources.iter().filter_map(move |source| match source {
-        SourceSpec::ServiceAccountToken(projection) => {
-            Some(TokenFile { key: TokenKey::new(pod, projection), path: volume_dir.join(&projection.path) })
-        }
-        _ => None,
+    payload.sources.iter().filter_map(move |source| {
+        let SourceSpec::ServiceAccountToken(projection) = source else { return None };
+        let path = volume_dir.join(clean_path(&projection.path).ok()?);
+        Some(TokenFile { key: TokenKey::new(pod, projection), path })
     })
 }
 
