@@ -5,16 +5,19 @@
 //! finds a damaged disk and half a write; who can write to the folder can forge both, so the folder's mode is what
 //! keeps others out.
 
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 
 const TEMPORARY: &str = ".new-";
+const CODE: &str = "cwasm";
 
 /// The folder of compiled code for one engine.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub(super) struct Cache {
     folder: PathBuf,
     compatibility: String,
     next_temporary: AtomicU64,
+    /// Bytes of code by file stem, so that questions about space need no disk.
+    sizes: Mutex<HashMap<String, u64>>,
 }
 
 impl Cache {
@@ -30,17 +35,21 @@ impl Cache {
     pub(super) fn open(folder: PathBuf, compatibility: String) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
+        let ours = format!("-{compatibility}");
+        let mut sizes = HashMap::new();
         for entry in fs::read_dir(&folder)? {
-            let path = entry?.path();
-            let current = path
-                .file_stem()
-                .and_then(|stem| stem.to_str())
-                .is_some_and(|stem| !stem.starts_with(TEMPORARY) && stem.ends_with(&format!("-{compatibility}")));
-            if !current {
-                fs::remove_file(&path)?;
+            let entry = entry?;
+            let path = entry.path();
+            match path.file_stem().and_then(|stem| stem.to_str()) {
+                Some(stem) if stem.ends_with(&ours) && !stem.starts_with(TEMPORARY) => {
+                    if path.extension().is_some_and(|extension| extension == CODE) {
+                        sizes.insert(stem.to_owned(), entry.metadata()?.len());
+                    }
+                }
+                _ => fs::remove_file(&path)?,
             }
         }
-        Ok(Self { folder, compatibility, next_temporary: AtomicU64::new(0) })
+        Ok(Self { folder, compatibility, next_temporary: AtomicU64::new(0), sizes: Mutex::new(sizes) })
     }
 
     /// The code for a digest, open and checked. `None` if there is none, or none that can be trusted; what cannot
@@ -93,16 +102,19 @@ impl Cache {
         let sum_path = pending.path.with_extension("sum");
         fs::write(&sum_path, format!("{}\n", hex(&pending.sum.clone().finalize())))?;
         fs::rename(&sum_path, self.checksum(digest))?;
-        fs::rename(&pending.path, self.code(digest))
+        fs::rename(&pending.path, self.code(digest))?;
+        self.sizes.lock().insert(self.stem(digest), pending.bytes);
+        Ok(())
     }
 
     /// Bytes on disk for a digest; 0 if nothing is compiled.
     pub(super) fn bytes(&self, digest: &str) -> u64 {
-        fs::metadata(self.code(digest)).map_or(0, |meta| meta.len())
+        self.sizes.lock().get(&self.stem(digest)).copied().unwrap_or(0)
     }
 
     /// Removes the code for a digest. A mapping of it stays valid.
     pub(super) fn remove(&self, digest: &str) -> io::Result<()> {
+        self.sizes.lock().remove(&self.stem(digest));
         for path in [self.code(digest), self.checksum(digest)] {
             match fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -113,17 +125,17 @@ impl Cache {
     }
 
     fn code(&self, digest: &str) -> PathBuf {
-        self.file(digest, "cwasm")
+        self.folder.join(format!("{}.{CODE}", self.stem(digest)))
     }
 
     fn checksum(&self, digest: &str) -> PathBuf {
-        self.file(digest, "sha256")
+        self.folder.join(format!("{}.sha256", self.stem(digest)))
     }
 
-    fn file(&self, digest: &str, extension: &str) -> PathBuf {
-        // `sha256:…`: the algorithm is not part of the name, the rest is a file name by construction of digests.
+    fn stem(&self, digest: &str) -> String {
+        // `sha256:…`: the algorithm is not part of the name, and the rest is hexadecimal in every digest.
         let hex = digest.rsplit(':').next().unwrap_or(digest).replace('/', "_");
-        self.folder.join(format!("{hex}-{}.{extension}", self.compatibility))
+        format!("{hex}-{}", self.compatibility)
     }
 }
 
@@ -174,6 +186,8 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     const DIGEST: &str = "sha256:0123";

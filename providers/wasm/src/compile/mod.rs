@@ -63,7 +63,7 @@ impl Default for CompileLimits {
 
 /// Why there is no native code for a module.
 #[derive(Debug, thiserror::Error)]
-pub enum CompileError {
+pub(crate) enum CompileError {
     /// The input is at fault: compiling it again gives the same answer.
     #[error("cannot run {digest}: {reason}")]
     Refused {
@@ -134,10 +134,10 @@ impl Compiler {
     ///
     /// Dropping the call kills the compiler. Call it on a thread of the node's own namespaces: children inherit them.
     pub(crate) async fn compile(&self, digest: &str, wasm: &Path) -> Result<(), CompileError> {
-        let slot = self.slots.acquire().await.map_err(|e| failed(digest, e))?;
         if self.cache.bytes(digest) > 0 {
             return Ok(());
         }
+        let slot = self.slots.acquire().await.map_err(|e| failed(digest, e))?;
         let started = tokio::time::Instant::now();
         let input = File::open(wasm).map_err(io_error(digest, "read the module"))?;
         let mut pending = self.cache.begin().map_err(io_error(digest, "store native code"))?;

@@ -60,7 +60,7 @@ impl Engine {
 
 /// Why there is no engine.
 #[derive(Debug, thiserror::Error)]
-pub enum EngineError {
+pub(crate) enum EngineError {
     /// The machine cannot run compiled WebAssembly.
     #[error("the WebAssembly engine does not work on this machine: {0}")]
     Unusable(String),

@@ -1,0 +1,93 @@
+//! Arguments and environment of a guest, from the image and the container.
+
+use std::collections::HashMap;
+
+use coracle_provider::EnvVar;
+
+use crate::image::ImageConfig;
+
+/// The command line, as `command` and `args` of a container are documented: `command` replaces the image's
+/// entrypoint and its arguments, `args` alone replaces the arguments.
+///
+/// There is always a first argument, since guests take it for their own name: where neither the image nor the
+/// container gives one it is the last part of the image's name. It names no file: an image holds one program.
+pub(crate) fn arguments(image: &ImageConfig, image_name: &str, command: &[String], args: &[String]) -> Vec<String> {
+    let (program, rest): (&[String], &[String]) = match (command, args) {
+        ([], []) => (&image.entrypoint, &image.cmd),
+        ([], args) => (&image.entrypoint, args),
+        (command, args) => (command, args),
+    };
+    let mut line = program.to_vec();
+    if line.is_empty() {
+        line.push(short_name(image_name).to_owned());
+    }
+    line.extend_from_slice(rest);
+    line
+}
+
+/// `hello` of `registry.example.com:5000/team/hello:v1@sha256:…`.
+fn short_name(image: &str) -> &str {
+    let name = image.split('@').next().unwrap_or(image);
+    let last = name.rsplit('/').next().unwrap_or(name);
+    last.split(':').next().unwrap_or(last)
+}
+
+/// The environment: the image's variables in their order, then the container's; a later one of the same name
+/// takes the place of an earlier one.
+pub(crate) fn environment(image: &ImageConfig, container: &[EnvVar]) -> Vec<(String, String)> {
+    let mut variables: Vec<(String, String)> = Vec::new();
+    let mut positions: HashMap<String, usize> = HashMap::new();
+    let container = container.iter().map(|var| (&var.name, &var.value));
+    for (name, value) in image.env.iter().map(|(name, value)| (name, value)).chain(container) {
+        match positions.get(name) {
+            Some(at) => variables[*at].1.clone_from(value),
+            None => {
+                positions.insert(name.clone(), variables.len());
+                variables.push((name.clone(), value.clone()));
+            }
+        }
+    }
+    variables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(list: &[&str]) -> Vec<String> {
+        list.iter().map(|&s| s.to_owned()).collect()
+    }
+
+    #[test]
+    fn command_and_args_replace_what_the_image_says() {
+        let image = ImageConfig { entrypoint: strings(&["/e"]), cmd: strings(&["c"]), ..ImageConfig::default() };
+        let line = |command: &[&str], args: &[&str]| {
+            arguments(&image, "hello:v1", &strings(command), &strings(args))
+        };
+        assert_eq!(line(&[], &[]), ["/e", "c"]);
+        assert_eq!(line(&[], &["a"]), ["/e", "a"]);
+        assert_eq!(line(&["k"], &[]), ["k"]);
+        assert_eq!(line(&["k"], &["a"]), ["k", "a"]);
+    }
+
+    #[test]
+    fn a_program_without_a_name_gets_the_image_s() {
+        let image = ImageConfig { cmd: strings(&["c"]), ..ImageConfig::default() };
+        for name in ["localhost:5000/team/hello:v1", "hello", "example.com/a/hello@sha256:00"] {
+            assert_eq!(arguments(&image, name, &[], &[]), ["hello", "c"]);
+        }
+        assert_eq!(arguments(&image, "hello", &[], &strings(&["-v"])), ["hello", "-v"]);
+    }
+
+    #[test]
+    fn the_container_s_variables_win() {
+        let image = ImageConfig {
+            env: vec![("A".into(), "image".into()), ("B".into(), "image".into())],
+            ..ImageConfig::default()
+        };
+        let var = |name: &str, value: &str| EnvVar { name: name.into(), value: value.into() };
+        let merged = environment(&image, &[var("C", "1"), var("A", "pod"), var("C", "2")]);
+        let expected = [("A", "pod"), ("B", "image"), ("C", "2")];
+        assert_eq!(merged, expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
+    }
+}

@@ -1,0 +1,231 @@
+//! What a guest sees of the host's files.
+//!
+//! WASI hands a guest open folders. A mount of a folder is one; a mount of a single file needs a folder that holds
+//! it: a private one of the container, into which the file is linked. A hard link behaves as a bind mount of the
+//! file does: what is written appears at both ends, and a file that is replaced by another stays the old one.
+//!
+//! File operations run as the node agent's user: `runAsUser` and `fsGroup` do not reach into the host's files.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use coracle_provider::Mount;
+use wasmtime_wasi::filesystem::WasiFilesystemCtx;
+use wasmtime_wasi::{FsPerms, WasiCtx};
+
+/// A file that cannot be linked is copied if it is not larger. ConfigMaps and Secrets end at 1 MiB; a node's disk
+/// must not fill up with copies of a large one.
+const LARGEST_COPY: u64 = 16 << 20;
+
+/// A mount that a guest cannot have.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot mount {host_path} at {container_path}: {reason}")]
+pub(crate) struct MountError {
+    container_path: String,
+    host_path: PathBuf,
+    reason: String,
+    /// Whether the mount itself is at fault, so that trying again is of no use.
+    pub(crate) permanent: bool,
+}
+
+impl MountError {
+    fn refused(mount: &Mount, reason: impl Into<String>) -> Self {
+        Self {
+            container_path: mount.container_path.clone(),
+            host_path: mount.host_path.clone(),
+            reason: reason.into(),
+            permanent: true,
+        }
+    }
+
+    fn failed(mount: &Mount, error: impl std::fmt::Display) -> Self {
+        Self { permanent: false, ..Self::refused(mount, error.to_string()) }
+    }
+}
+
+/// Opens everything that a guest is to see. Each instance gets a clone of the answer, so that nothing is opened
+/// again for it.
+///
+/// `private` is the container's own folder, made if it is needed; `forbidden` is the provider's root, where code
+/// that runs comes from. Blocks.
+pub(crate) fn open(mounts: &[Mount], private: &Path, forbidden: &Path) -> Result<WasiFilesystemCtx, MountError> {
+    let mut folders: BTreeMap<String, (PathBuf, FsPerms, &Mount)> = BTreeMap::new();
+    let mut files: BTreeMap<String, Vec<File<'_>>> = BTreeMap::new();
+    let paths: Vec<String> = mounts.iter().map(|mount| guest_path(&mount.container_path)).collect();
+    for (mount, path) in mounts.iter().zip(&paths) {
+        let (host, meta) = resolve(mount, forbidden)?;
+        if meta.is_dir() {
+            let perms = if mount.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
+            if folders.insert(path.clone(), (host, perms, mount)).is_some() {
+                return Err(MountError::refused(mount, "something else is mounted there"));
+            }
+        } else if meta.is_file() {
+            let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+            let parent = if parent.is_empty() { "/" } else { parent };
+            files.entry(parent.to_owned()).or_default().push(File { name, host, mount });
+        } else {
+            return Err(MountError::refused(mount, "only folders and ordinary files can be mounted"));
+        }
+    }
+    for (number, (parent, members)) in files.into_iter().enumerate() {
+        let first = members[0].mount;
+        if folders.contains_key(&parent) {
+            let reason = format!("{parent} is another mount, and a file cannot be added to it");
+            return Err(MountError::refused(first, reason));
+        }
+        let folder = private.join(number.to_string());
+        let perms = gather(&members, &folder)?;
+        folders.insert(parent, (folder, perms, first));
+    }
+    let mut wasi = WasiCtx::builder();
+    for (path, (host, perms, mount)) in &folders {
+        wasi.preopened_dir(host, path, *perms).map_err(|error| MountError::failed(mount, error))?;
+    }
+    Ok(wasi.build().filesystem().clone())
+}
+
+/// Absolute, without empty parts: `/a/b`.
+fn guest_path(path: &str) -> String {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    format!("/{}", parts.join("/"))
+}
+
+fn resolve(mount: &Mount, forbidden: &Path) -> Result<(PathBuf, fs::Metadata), MountError> {
+    let host = fs::canonicalize(&mount.host_path).map_err(|error| MountError::failed(mount, error))?;
+    let root = fs::canonicalize(forbidden).map_err(|error| MountError::failed(mount, error))?;
+    if host.starts_with(&root) || root.starts_with(&host) {
+        return Err(MountError::refused(mount, "it holds the code and the records of this node's guests"));
+    }
+    let meta = fs::metadata(&host).map_err(|error| MountError::failed(mount, error))?;
+    Ok((host, meta))
+}
+
+struct File<'a> {
+    name: &'a str,
+    host: PathBuf,
+    mount: &'a Mount,
+}
+
+/// Puts files into a folder of their own, and says how the folder is to be opened.
+fn gather(files: &[File<'_>], folder: &Path) -> Result<FsPerms, MountError> {
+    let read_only = files.iter().all(|file| file.mount.read_only);
+    for file in files {
+        let mount = file.mount;
+        let target = folder.join(file.name);
+        fs::create_dir_all(folder).map_err(|error| MountError::failed(mount, error))?;
+        if target.exists() {
+            return Err(MountError::refused(mount, "something else is mounted there"));
+        }
+        if mount.read_only && !read_only {
+            // In a folder that is open for writing a link would let the guest write to the host's file. A copy
+            // it may spoil for itself.
+            copy(file, &target)?;
+            continue;
+        }
+        match fs::hard_link(&file.host, &target) {
+            Ok(()) => {}
+            // Another file system, or one without links.
+            Err(_) if mount.read_only => copy(file, &target)?,
+            Err(error) => {
+                let reason = format!(
+                    "a single file that is written to has to be on the same file system as {} ({error}); \
+                     mount its folder instead",
+                    folder.display()
+                );
+                return Err(MountError::refused(mount, reason));
+            }
+        }
+    }
+    Ok(if read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite })
+}
+
+fn copy(file: &File<'_>, target: &Path) -> Result<(), MountError> {
+    let failed = |error| MountError::failed(file.mount, error);
+    let size = fs::metadata(&file.host).map_err(failed)?.len();
+    if size > LARGEST_COPY {
+        let reason = format!("it is a single file of {size} bytes that cannot be linked; mount its folder instead");
+        return Err(MountError::refused(file.mount, reason));
+    }
+    fs::copy(&file.host, target).map(drop).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    struct Host {
+        folder: tempfile::TempDir,
+    }
+
+    impl Host {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            fs::create_dir_all(folder.path().join("root/private")).unwrap();
+            fs::create_dir_all(folder.path().join("volume")).unwrap();
+            fs::write(folder.path().join("volume/file"), "content").unwrap();
+            Self { folder }
+        }
+
+        fn path(&self, path: &str) -> PathBuf {
+            self.folder.path().join(path)
+        }
+
+        fn mount(&self, host: &str, container: &str, read_only: bool) -> Mount {
+            Mount { container_path: container.into(), host_path: self.path(host), read_only }
+        }
+
+        fn open(&self, mounts: &[Mount]) -> Result<(), String> {
+            let private = self.path("root/private");
+            open(mounts, &private, &self.path("root")).map(drop).map_err(|error| error.to_string())
+        }
+    }
+
+    #[test]
+    fn a_single_file_is_linked_and_not_copied() {
+        let host = Host::new();
+        host.open(&[host.mount("volume/file", "/dev/termination-log", false)]).unwrap();
+        let linked = host.path("root/private/0/termination-log");
+        assert_eq!(fs::metadata(&linked).unwrap().ino(), fs::metadata(host.path("volume/file")).unwrap().ino());
+    }
+
+    #[test]
+    fn a_read_only_file_beside_a_writable_one_is_a_copy() {
+        let host = Host::new();
+        fs::write(host.path("volume/other"), "x").unwrap();
+        host.open(&[host.mount("volume/file", "/etc/a", true), host.mount("volume/other", "/etc/b", false)])
+            .unwrap();
+        fs::write(host.path("root/private/0/a"), "changed").unwrap();
+        assert_eq!(fs::read_to_string(host.path("volume/file")).unwrap(), "content");
+    }
+
+    #[test]
+    fn what_cannot_be_mounted_is_refused_by_name() {
+        let host = Host::new();
+        let socket = std::os::unix::net::UnixListener::bind(host.path("volume/socket")).unwrap();
+        let cases = [
+            (vec![host.mount("volume/socket", "/s", false)], "only folders and ordinary files"),
+            (vec![host.mount("volume/none", "/n", false)], "No such file"),
+            (vec![host.mount("root/private", "/p", true)], "the code and the records"),
+            (vec![host.mount(".", "/all", true)], "the code and the records"),
+            (vec![host.mount("volume", "/v", true), host.mount("volume", "//v/", true)], "something else"),
+            (vec![host.mount("volume", "/v", true), host.mount("volume/file", "/v/f", true)], "/v is another mount"),
+            (vec![host.mount("volume/file", "/f", true), host.mount("volume/file", "/f", true)], "something else"),
+        ];
+        for (mounts, expected) in cases {
+            let error = host.open(&mounts).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+            let _ = fs::remove_dir_all(host.path("root/private/0"));
+        }
+        drop(socket);
+    }
+
+    #[test]
+    fn paths_of_guests_are_made_plain() {
+        assert_eq!(guest_path("/a//b/./c/"), "/a/b/c");
+        assert_eq!(guest_path("a"), "/a");
+        assert_eq!(guest_path("/"), "/");
+    }
+}

@@ -1,0 +1,126 @@
+//! What an instance has: the data of its store.
+
+use std::sync::Arc;
+
+use wasmtime::Store;
+use wasmtime_wasi::filesystem::WasiFilesystemCtx;
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use super::memory::{ContainerMemory, InstanceMemory};
+use super::meter::{CpuMeter, Metered};
+use super::outcome::{Failure, Outcome};
+use crate::engine::Engine;
+use crate::logs::{ContainerLog, LogStream, Source, Tag};
+use crate::network::{GuestNet, GuestNetView, PodNet};
+
+/// Handles that one instance may hold at a time (streams, sockets, files, requests). Stops a guest that opens
+/// without end: the host pays for each, and a guest's memory limit does not count that.
+const MOST_HANDLES: usize = 20_000;
+/// Bytes that one call may move between a guest and the host's memory. Stops guests that hand the host lists which
+/// are larger than what it can hold.
+const MOST_BYTES_A_CALL: usize = 64 << 20;
+
+/// What all instances of a container have in common.
+pub(crate) struct ContainerEnv {
+    pub(crate) arguments: Vec<String>,
+    pub(crate) environment: Vec<(String, String)>,
+    /// Where components start. Core modules of WASI 0.1 have no way to learn it: their libc starts at `/`.
+    pub(crate) working_dir: String,
+    pub(crate) files: WasiFilesystemCtx,
+    pub(crate) log: Arc<ContainerLog>,
+    pub(crate) memory: Arc<ContainerMemory>,
+    pub(crate) cpu: Arc<CpuMeter>,
+    pub(crate) net: Arc<PodNet>,
+    pub(crate) engine: Arc<Engine>,
+    /// The runtime for guests in the pod's network namespace.
+    pub(crate) guests: tokio::runtime::Handle,
+}
+
+impl ContainerEnv {
+    /// A store for a new instance. `last_line` says how a last line of output without a newline is marked.
+    pub(crate) fn store(&self, last_line: Tag) -> Store<GuestState> {
+        let mut builder = WasiCtx::builder();
+        builder
+            .args(&self.arguments)
+            .envs(&self.environment)
+            .stdout(LogStream::new(self.log.clone(), Source::Stdout, last_line))
+            .stderr(LogStream::new(self.log.clone(), Source::Stderr, last_line));
+        if !self.working_dir.is_empty() {
+            builder.initial_cwd(&self.working_dir);
+        }
+        self.net.configure(&mut builder);
+        let mut wasi = builder.build_p1();
+        let view = wasi.ctx();
+        *view.ctx.filesystem() = self.files.clone();
+        view.table.set_max_capacity(MOST_HANDLES);
+        let state = GuestState {
+            wasi,
+            http: WasiHttpCtx::new(),
+            net: self.net.guest(),
+            memory: InstanceMemory::new(self.memory.clone()),
+        };
+        let mut store = Store::new(self.engine.wasmtime(), state);
+        store.limiter(|state| &mut state.memory);
+        store.set_hostcall_fuel(MOST_BYTES_A_CALL);
+        store.set_max_component_handles(MOST_HANDLES);
+        // At each tick a guest goes to the end of the queue; dropping its future there ends it.
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|_| {
+            Ok(wasmtime::UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        });
+        store
+    }
+
+    /// What an error means for the container. Where in the guest it happened goes to the container's log.
+    pub(crate) fn failed(&self, error: &wasmtime::Error) -> Outcome {
+        let Failure { outcome, trace } = Failure::of(error);
+        if let Some(trace) = trace {
+            self.log.note(Source::Stderr, &trace);
+        }
+        outcome
+    }
+
+    /// Accounts for a piece of guest work.
+    pub(crate) fn metered<F: Future>(&self, work: F) -> Metered<F> {
+        Metered::new(self.engine.clone(), self.cpu.clone(), work)
+    }
+}
+
+/// The data of an instance's store, for all kinds of guests.
+pub(crate) struct GuestState {
+    /// The tables of WASI 0.1 and 0.2; the former are empty for components.
+    wasi: WasiP1Ctx,
+    http: WasiHttpCtx,
+    net: GuestNet,
+    memory: InstanceMemory,
+}
+
+impl GuestState {
+    pub(crate) fn wasi_p1(&mut self) -> &mut WasiP1Ctx {
+        &mut self.wasi
+    }
+
+    pub(crate) fn memory(&self) -> &InstanceMemory {
+        &self.memory
+    }
+}
+
+impl WasiView for GuestState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.wasi.ctx()
+    }
+}
+
+impl WasiHttpView for GuestState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.net, table: self.wasi.ctx().table, ctx: &mut self.http }
+    }
+}
+
+impl GuestNetView for GuestState {
+    fn guest_net(&mut self) -> &mut GuestNet {
+        &mut self.net
+    }
+}

@@ -1,0 +1,160 @@
+//! Making a container: everything that can be found out about it before it runs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use coracle_provider::{
+    ContainerConfig, ContainerState, ContainerStatus, Error, ImageSpec, Resources, Result, Revision, SandboxStatus,
+};
+use jiff::Timestamp;
+
+use super::container::{Container, Guest};
+use super::sandbox::Sandbox;
+use super::{Shared, new_id, no_sandbox, not_ready, record_error};
+use crate::guest::{ContainerEnv, ContainerMemory, CpuMeter, arguments, environment, open_files};
+use crate::image::Artifact;
+
+impl Shared {
+    pub(super) async fn create_container(
+        self: Arc<Self>,
+        sandbox_id: String,
+        config: ContainerConfig,
+    ) -> Result<Arc<ContainerStatus>> {
+        let sandbox = self.tables.sandbox(&sandbox_id).ok_or_else(|| no_sandbox(&sandbox_id))?;
+        let is_same = |status: &ContainerStatus| status.name == config.name && status.attempt == config.attempt;
+        if let Some(existing) = self.tables.containers_in(&sandbox).into_iter().find(|c| is_same(&c.status())) {
+            return Ok(existing.status());
+        }
+        refuse_what_is_missing(&config)?;
+        let artifact = self.images.artifact(&config.image_ref)?;
+        let program = self.programs.get(&artifact.wasm, self.guests.files()).await.map_err(|error| Error {
+            message: format!("container {:?} cannot run image {:?}: {}", config.name, config.image.image, error.message),
+            ..error
+        })?;
+        let image_id = self.image_id(&artifact).await?;
+        let status = new_status(&sandbox.status(), log_path(&sandbox, &config), &config, image_id);
+        let env = self.environment(&status, &sandbox, &config, &artifact).await?;
+        let guest = Guest { program, env, serving_port: config.serving_port };
+        self.journal.put(&status).await.map_err(|error| record_error(&status.id, error))?;
+        let id = status.id.clone();
+        let added = self.tables.add_container(Container::new(status, guest));
+        if added.is_err() {
+            self.clean_up(&id).await;
+        }
+        added
+    }
+
+    async fn environment(
+        &self,
+        status: &ContainerStatus,
+        sandbox: &Sandbox,
+        config: &ContainerConfig,
+        artifact: &Artifact,
+    ) -> Result<Arc<ContainerEnv>> {
+        let net = sandbox.net().ok_or_else(|| not_ready(&sandbox.id))?;
+        let guests = self
+            .guests
+            .of(&net, &self.options.network)
+            .map_err(|error| Error::internal(format!("cannot start threads for guests: {error}")))?;
+        let (mounts, private) = (config.mounts.clone(), self.private_folder(&status.id));
+        let root = self.options.root.clone();
+        let opened = guests
+            .spawn_blocking(move || open_files(&mounts, &private, &root))
+            .await
+            .map_err(|error| Error::internal(format!("cannot open mounts: {error}")))?;
+        let files = match opened {
+            Ok(files) => files,
+            Err(error) => {
+                self.clean_up(&status.id).await;
+                let message = format!("container {:?}: {error}", config.name);
+                return Err(if error.permanent { Error::invalid(message) } else { Error::internal(message) });
+            }
+        };
+        let image = &artifact.config;
+        let working_dir = if config.working_dir.is_empty() { &image.working_dir } else { &config.working_dir };
+        Ok(Arc::new(ContainerEnv {
+            arguments: arguments(image, &config.image.image, &config.command, &config.args),
+            environment: environment(image, &config.envs),
+            working_dir: working_dir.clone(),
+            files,
+            log: self.logs.log(status.log_path.clone()),
+            memory: ContainerMemory::new(self.memory_limit(&config.resources)),
+            cpu: Arc::new(CpuMeter::default()),
+            net,
+            engine: self.engine.clone(),
+            guests,
+        }))
+    }
+
+    /// The image with its digest: by a name that leads to it from anywhere, if it has one.
+    async fn image_id(&self, artifact: &Artifact) -> Result<String> {
+        let image = self.images.status(&ImageSpec::new(&artifact.manifest_digest)).await?;
+        let name = image.and_then(|image| image.repo_digests.into_iter().next());
+        Ok(name.unwrap_or_else(|| artifact.manifest_digest.clone()))
+    }
+
+    fn memory_limit(&self, resources: &Resources) -> u64 {
+        resources.memory_limit_bytes.unwrap_or(self.options.guests.default_memory_bytes)
+    }
+
+    /// Where single files that a container mounts are gathered.
+    fn private_folder(&self, id: &str) -> PathBuf {
+        self.mounts_folder().join(id)
+    }
+
+    /// Removes what a container has on disk besides its record and its log.
+    pub(super) async fn clean_up(&self, id: &str) {
+        let folder = self.private_folder(id);
+        let removal = self.guests.files().spawn_blocking(move || match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(folder = %folder.display(), %error, "cannot remove a container's folder");
+            }
+            _ => {}
+        });
+        // It fails only when the provider ends; opening it again sweeps the folder.
+        let _ = removal.await;
+    }
+}
+
+/// Refuses by name what guests of this provider cannot have.
+fn refuse_what_is_missing(config: &ContainerConfig) -> Result<()> {
+    let feature = match config {
+        ContainerConfig { tty: true, .. } => "a terminal (`tty: true`)",
+        ContainerConfig { stdin: true, .. } => "open standard input (`stdin: true`)",
+        _ => return Ok(()),
+    };
+    Err(Error::invalid(format!("container {:?} wants {feature}, which WebAssembly containers do not have", config.name)))
+}
+
+fn log_path(sandbox: &Sandbox, config: &ContainerConfig) -> PathBuf {
+    sandbox.log_directory.join(&config.log_path)
+}
+
+fn new_status(
+    sandbox: &SandboxStatus,
+    log_path: PathBuf,
+    config: &ContainerConfig,
+    image_id: String,
+) -> ContainerStatus {
+    ContainerStatus {
+        id: new_id(),
+        sandbox_id: sandbox.id.clone(),
+        pod: sandbox.pod.clone(),
+        name: config.name.clone(),
+        attempt: config.attempt,
+        state: ContainerState::Created,
+        created_at: Timestamp::now(),
+        started_at: None,
+        finished_at: None,
+        exit_code: 0,
+        reason: String::new(),
+        message: String::new(),
+        image: config.image.clone(),
+        image_id,
+        labels: config.labels.clone(),
+        annotations: config.annotations.clone(),
+        log_path,
+        resources: config.resources.clone(),
+        revision: Revision::default(),
+    }
+}

@@ -1,0 +1,108 @@
+//! `RuntimeService` and `StreamingService`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use coracle_provider::{
+    Condition, ContainerConfig, ContainerStats, ContainerStatus, Error, EventStream, Provider, Result, Revision,
+    RuntimeHandler, RuntimeService, RuntimeStatus, SandboxConfig, SandboxStatus, Snapshot, StreamingService, Version,
+};
+
+use super::{WasmProvider, no_container};
+use crate::engine::WASMTIME_VERSION;
+
+/// The name of the runtime, of container ids and of the RuntimeClass handler.
+const NAME: &str = "wasm";
+
+impl Provider for WasmProvider {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+}
+
+#[async_trait]
+impl RuntimeService for WasmProvider {
+    async fn version(&self) -> Result<Version> {
+        Ok(Version {
+            runtime_name: NAME.into(),
+            runtime_version: format!("{}+wasmtime.{WASMTIME_VERSION}", env!("CARGO_PKG_VERSION")),
+        })
+    }
+
+    async fn status(&self) -> Result<RuntimeStatus> {
+        Ok(RuntimeStatus {
+            runtime_ready: Condition::ok(),
+            network_ready: Condition::ok(),
+            handlers: ["", NAME].map(|name| RuntimeHandler { name: name.into() }).into(),
+        })
+    }
+
+    fn subscribe(&self) -> EventStream {
+        self.shared.tables.subscribe()
+    }
+
+    async fn list(&self) -> Result<Snapshot> {
+        Ok(self.shared.tables.list())
+    }
+
+    async fn list_pod(&self, pod_uid: &str) -> Result<Snapshot> {
+        Ok(self.shared.tables.list_pod(pod_uid))
+    }
+
+    async fn run_sandbox(&self, config: SandboxConfig) -> Result<Arc<SandboxStatus>> {
+        let shared = self.shared.clone();
+        let key = (config.pod.uid.clone(), config.attempt);
+        let work = shared.clone().run_sandbox(config);
+        shared.flights.run_sandbox.run(&shared.spawner, key, work).await
+    }
+
+    async fn stop_sandbox(&self, id: &str) -> Result<Arc<SandboxStatus>> {
+        let shared = self.shared.clone();
+        let work = shared.clone().stop_sandbox(id.into());
+        shared.flights.stop_sandbox.run(&shared.spawner, id.into(), work).await
+    }
+
+    async fn remove_sandbox(&self, id: &str) -> Result<Revision> {
+        self.spawned(self.shared.clone().remove_sandbox(id.into())).await
+    }
+
+    async fn create_container(&self, sandbox_id: &str, config: ContainerConfig) -> Result<Arc<ContainerStatus>> {
+        let shared = self.shared.clone();
+        let key = (sandbox_id.into(), config.name.clone(), config.attempt);
+        let work = shared.clone().create_container(sandbox_id.into(), config);
+        shared.flights.create_container.run(&shared.spawner, key, work).await
+    }
+
+    async fn start_container(&self, id: &str) -> Result<Arc<ContainerStatus>> {
+        let shared = self.shared.clone();
+        let work = shared.clone().start_container(id.into());
+        shared.flights.start_container.run(&shared.spawner, id.into(), work).await
+    }
+
+    async fn stop_container(&self, id: &str, grace: Duration) -> Result<Arc<ContainerStatus>> {
+        let shared = self.shared.clone();
+        let container = shared.tables.container(id).ok_or_else(|| no_container(id))?;
+        self.spawned(async move { Ok(shared.stop_container(&container, grace).await) }).await
+    }
+
+    async fn remove_container(&self, id: &str) -> Result<Revision> {
+        self.spawned(self.shared.clone().remove_container(id.into())).await
+    }
+
+    async fn container_stats(&self, pod_uid: Option<&str>) -> Result<Vec<ContainerStats>> {
+        Ok(self.shared.tables.running(pod_uid).iter().filter_map(|container| container.stats()).collect())
+    }
+
+    async fn reopen_container_log(&self, id: &str) -> Result<()> {
+        let container = self.shared.tables.container(id).ok_or_else(|| no_container(id))?;
+        let Some(log) = container.log() else {
+            return Err(Error::invalid(format!("container {id} does not run: its log is complete")));
+        };
+        log.reopen().await.map_err(|error| {
+            Error::internal(format!("cannot open the log {}: {error}", container.status().log_path.display()))
+        })
+    }
+}
+
+impl StreamingService for WasmProvider {}

@@ -1,0 +1,111 @@
+//! Sandboxes: a network, and the folder for logs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_provider::{Result, Revision, SandboxConfig, SandboxState, SandboxStatus};
+use jiff::Timestamp;
+use parking_lot::Mutex;
+
+use super::host_ports::HostPorts;
+use super::{Shared, new_id, no_sandbox, record_error};
+use crate::network::PodNet;
+
+/// A sandbox.
+pub(super) struct Sandbox {
+    pub(super) id: String,
+    /// What log paths of its containers are relative to.
+    pub(super) log_directory: PathBuf,
+    status: Mutex<Arc<SandboxStatus>>,
+    live: Mutex<Option<Live>>,
+}
+
+/// What a sandbox has until it is stopped.
+struct Live {
+    net: Arc<PodNet>,
+    host_ports: HostPorts,
+}
+
+impl Sandbox {
+    /// What is left of a sandbox of an earlier life: its network went with the process.
+    pub(super) fn dead(status: SandboxStatus) -> Arc<Self> {
+        Arc::new(Self {
+            id: status.id.clone(),
+            log_directory: PathBuf::new(),
+            status: Mutex::new(Arc::new(SandboxStatus { state: SandboxState::NotReady, ..status })),
+            live: Mutex::new(None),
+        })
+    }
+
+    pub(super) fn status(&self) -> Arc<SandboxStatus> {
+        self.status.lock().clone()
+    }
+
+    pub(super) fn show(&self, status: Arc<SandboxStatus>) {
+        *self.status.lock() = status;
+    }
+
+    /// Its network; none once it was stopped.
+    pub(super) fn net(&self) -> Option<Arc<PodNet>> {
+        self.live.lock().as_ref().map(|live| live.net.clone())
+    }
+}
+
+impl Shared {
+    pub(super) async fn run_sandbox(self: Arc<Self>, config: SandboxConfig) -> Result<Arc<SandboxStatus>> {
+        if let Some(existing) = self.tables.sandbox_of(&config.pod.uid, config.attempt) {
+            return Ok(existing.status());
+        }
+        let net = self.options.network.attach(&config)?;
+        // Dropping the network on the way out gives the address back.
+        let host_ports = HostPorts::open(&net, &config.port_mappings, &self.options.io)?;
+        let status = SandboxStatus {
+            id: new_id(),
+            attempt: config.attempt,
+            state: SandboxState::Ready,
+            created_at: Timestamp::now(),
+            network: net.network(),
+            labels: config.labels,
+            annotations: config.annotations,
+            runtime_handler: config.runtime_handler,
+            pod: config.pod,
+            revision: Revision::default(),
+        };
+        self.journal.put(&status).await.map_err(|error| record_error(&status.id, error))?;
+        Ok(self.tables.add_sandbox(Arc::new(Sandbox {
+            id: status.id.clone(),
+            log_directory: config.log_directory,
+            status: Mutex::new(Arc::new(status)),
+            live: Mutex::new(Some(Live { net, host_ports })),
+        })))
+    }
+
+    pub(super) async fn stop_sandbox(self: Arc<Self>, id: String) -> Result<Arc<SandboxStatus>> {
+        let sandbox = self.tables.sandbox(&id).ok_or_else(|| no_sandbox(&id))?;
+        if sandbox.status().state == SandboxState::NotReady {
+            return Ok(sandbox.status());
+        }
+        // From here on it gets no further containers. There is nothing to record: after a crash no sandbox is ready.
+        let live = sandbox.live.lock().take();
+        let containers = self.tables.containers_in(&sandbox);
+        let stops = containers.iter().map(|container| self.stop_container(container, Duration::ZERO));
+        futures::future::join_all(stops).await;
+        if let Some(Live { net, host_ports }) = live {
+            host_ports.close().await;
+            net.release();
+        }
+        let stopped = SandboxStatus { state: SandboxState::NotReady, ..(*sandbox.status()).clone() };
+        Ok(self.tables.update_sandbox(&sandbox, stopped))
+    }
+
+    pub(super) async fn remove_sandbox(self: Arc<Self>, id: String) -> Result<Revision> {
+        let Some(sandbox) = self.tables.sandbox(&id) else { return Ok(self.tables.revision()) };
+        self.clone().stop_sandbox(id.clone()).await?;
+        for container in self.tables.containers_in(&sandbox) {
+            self.clone().remove_container(container.id.clone()).await?;
+        }
+        self.journal.remove::<SandboxStatus>(&id).await.map_err(|error| record_error(&id, error))?;
+        Ok(self.tables.remove_sandbox(&id))
+    }
+}
