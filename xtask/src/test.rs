@@ -97,7 +97,7 @@ fn system() -> Result<()> {
     let bed = setup::run()?;
     let coracle = bed::coracle(false)?;
     let mut test = bed::cargo();
-    test.args(["test", "--locked", "--package", "coracle-tests", "--tests"]);
+    test.args(["test", "--locked", "--no-fail-fast", "--package", "coracle-tests", "--tests"]);
     bed::isolated(&mut test).env("CORACLE_BED", bed).env("CORACLE_BIN", coracle);
     shell::step("tests of the system", || shell::run(&mut test))
 }
@@ -112,6 +112,6 @@ fn no_namespaces() -> Option<String> {
 
 fn crates() -> Command {
     let mut cargo = bed::cargo();
-    cargo.args(["test", "--locked", "--workspace", "--exclude", "coracle-tests"]);
+    cargo.args(["test", "--locked", "--no-fail-fast", "--workspace", "--exclude", "coracle-tests"]);
     cargo
 }
