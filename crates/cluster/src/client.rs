@@ -157,3 +157,40 @@ impl WatchConnections {
         Ok(connection)
     }
 }
+
+#[cfg(test)]
+impl ApiClient {
+    /// A client whose requests all go to this one, and from there wherever it wants.
+    pub(crate) fn through(client: Client) -> Self {
+        let config = Config::new(http::Uri::from_static("http://localhost:1"));
+        let lease = WatchLease { client: client.clone(), holders: Arc::new(()) };
+        let watches = WatchConnections { config, connections: vec![lease] };
+        Self {
+            kubeconfig: PathBuf::new(),
+            options: ClientOptions::default(),
+            limit: None,
+            connections: Mutex::new(Connections { calls: client, watches }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn watches_share_connections_up_to_what_servers_allow() {
+        let config = Config::new(http::Uri::from_static("http://localhost:1"));
+        let mut watches = WatchConnections { config, connections: Vec::new() };
+        let mut leases: Vec<_> = (0..250).map(|_| watches.lease().unwrap()).collect();
+        assert_eq!(watches.connections.len(), 3);
+
+        // Places that become free are taken again.
+        leases.drain(..60);
+        leases.extend((0..110).map(|_| watches.lease().unwrap()));
+        assert_eq!(watches.connections.len(), 3);
+        for connection in &watches.connections {
+            assert_eq!(Arc::strong_count(&connection.holders) - 1, WATCHES_PER_CONNECTION);
+        }
+    }
+}

@@ -35,11 +35,17 @@ pub(crate) fn from_status(status: &Status) -> ApiError {
         409 => ApiError::Conflict(message),
         429 => ApiError::TooManyRequests { message, retry_after: retry_after(status) },
         408 | 410 => ApiError::Unavailable(message),
+        // A patch with the UID of another object of the same name tries to change what cannot change.
+        422 if names_field(status, "metadata.uid") => ApiError::Conflict(message),
         400..=499 => ApiError::Invalid(message),
         _ if status.is_not_found() => ApiError::NotFound(message),
         _ if status.is_conflict() => ApiError::Conflict(message),
         _ => ApiError::Unavailable(message),
     }
+}
+
+fn names_field(status: &Status, field: &str) -> bool {
+    status.details.iter().flat_map(|details| &details.causes).any(|cause| cause.field == field)
 }
 
 fn retry_after(status: &Status) -> Option<Duration> {
@@ -67,7 +73,7 @@ fn one_line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kube::core::response::StatusDetails;
+    use kube::core::response::{StatusCause, StatusDetails};
 
     use super::*;
 
@@ -102,16 +108,26 @@ mod tests {
         }
     }
 
+    fn details(causes: Vec<StatusCause>, retry_after_seconds: u32) -> StatusDetails {
+        let (name, group, kind, uid) = Default::default();
+        StatusDetails { name, group, kind, uid, causes, retry_after_seconds }
+    }
+
+    #[test]
+    fn another_uid_is_a_conflict() {
+        let cause = |field: &str| StatusCause {
+            reason: "FieldValueInvalid".to_owned(),
+            message: "field is immutable".to_owned(),
+            field: field.to_owned(),
+        };
+        let error = |field| from_status(&status(422, "Invalid").with_details(details(vec![cause(field)], 0)));
+        assert!(matches!(error("metadata.uid"), ApiError::Conflict(_)));
+        assert!(matches!(error("status.phase"), ApiError::Invalid(_)));
+    }
+
     #[test]
     fn the_server_says_how_long_to_wait() {
-        let status = status(429, "").with_details(StatusDetails {
-            retry_after_seconds: 3,
-            name: String::new(),
-            group: String::new(),
-            kind: String::new(),
-            uid: String::new(),
-            causes: vec![],
-        });
+        let status = status(429, "").with_details(details(vec![], 3));
         let ApiError::TooManyRequests { retry_after, .. } = from_status(&status) else { panic!("not a 429") };
         assert_eq!(retry_after, Some(Duration::from_secs(3)));
     }

@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 use crate::api::{Object, collection};
 use crate::backoff::Backoff;
 use crate::client::{ApiClient, WatchLease};
-use crate::error::{api_error, from_status, undecodable};
+use crate::error::{api_error, from_status};
 
 /// A watch that lived for so long was not refused; what ends it is not worth waiting for.
 const HEALTHY: Duration = Duration::from_secs(5);
@@ -135,7 +135,6 @@ impl<'a, K: Object> Watch<'a, K> {
         if self.listed_at.is_some_and(|at| at.elapsed() < HEALTHY) {
             self.pause().await;
         }
-        self.listed_at = Some(Instant::now());
         if self.streaming_lists { self.begin_listing().await } else { self.list().await.map(Some) }
     }
 
@@ -181,7 +180,7 @@ impl<'a, K: Object> Watch<'a, K> {
                 self.streaming_lists = false;
                 return Err(from_status(&status));
             }
-            Some(Err(kube::Error::SerdeError(error))) => self.skip(&error),
+            Some(Err(error)) if is_undecodable(&error) => self.skip(),
             Some(Err(error)) => return Err(api_error(error)),
             None => return Err(ended()),
         }
@@ -202,6 +201,7 @@ impl<'a, K: Object> Watch<'a, K> {
     }
 
     fn set(&mut self, objects: Vec<K>) -> Change<K> {
+        self.listed_at = Some(Instant::now());
         // A later list must not fall back behind what was said already.
         self.not_older_than.clear();
         Change::Set(objects)
@@ -234,8 +234,8 @@ impl<'a, K: Object> Watch<'a, K> {
                 return self.interrupted(version, since, from_status(&status));
             }
             None => return self.interrupted(version, since, ended()),
-            Some(Err(kube::Error::SerdeError(error))) => {
-                self.skip(&error);
+            Some(Err(error)) if is_undecodable(&error) => {
+                self.skip();
                 self.state = State::Watching(stream, version, since);
                 return Ok(None);
             }
@@ -281,8 +281,8 @@ impl<'a, K: Object> Watch<'a, K> {
     }
 
     /// An object that does not decode is left out: it must not stop all the others.
-    fn skip(&self, error: &serde_json::Error) {
-        warn!(kind = %K::kind(&()), selector = %self.field_selector, "object left out: {}", undecodable(error));
+    fn skip(&self) {
+        warn!(kind = %K::kind(&()), selector = %self.field_selector, "object left out: it cannot be decoded");
     }
 
     async fn open(&mut self, query: &str) -> kube::Result<Stream<K>> {
@@ -311,6 +311,18 @@ fn is_gone(status: &Status) -> bool {
     status.code == 410 || matches!(status.reason.as_str(), "Expired" | "Gone")
 }
 
+/// kube takes whatever is no event for a failure, and a failure has no part that must be there.
+fn is_undecodable(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::SerdeError(_) => true,
+        kube::Error::Api(status) => **status == Status::default(),
+        _ => false,
+    }
+}
+
 fn ended() -> ApiError {
     ApiError::Unavailable("the apiserver ended the watch".to_owned())
 }
+
+#[cfg(test)]
+mod tests;
