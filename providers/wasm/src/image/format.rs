@@ -73,9 +73,9 @@ impl Manifest {
         let raw: RawConfig =
             serde_json::from_slice(config).map_err(|e| FormatError::Config(e.to_string()))?;
         // An artifact may come with an empty configuration; that of a container image says what it is for.
-        let says_nothing = raw.platform == Platform::default();
-        let may_say_nothing = matches!(self.content(), Ok(Content::Layer(_)));
-        if !raw.platform.is_wasm() && !(says_nothing && may_say_nothing) {
+        let is_artifact = matches!(self.content(), Ok(Content::Layer(_)));
+        let is_unsaid = is_artifact && raw.platform == Platform::default();
+        if !(raw.platform.is_wasm() || is_unsaid) {
             return Err(FormatError::WrongPlatform(raw.platform));
         }
         Ok(raw.config.unwrap_or_default().into())

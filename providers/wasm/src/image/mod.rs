@@ -6,7 +6,8 @@
 //!
 //! Whoever may name a reference decides what is fetched from where, so everything that is read has a limit, and every
 //! byte that is used has been compared with the digest that names it. A manifest is fetched anew with every pull and
-//! with the pull's own credentials; blobs that are present are not fetched again.
+//! with the pull's own credentials; blobs that are present are not fetched again, so that (as with containerd) whoever
+//! knows the digest of a private layer that is present can have it run.
 
 mod artifact;
 mod digest;
@@ -22,6 +23,9 @@ mod registry;
 mod rootfs;
 mod store;
 mod wasm_file;
+
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;

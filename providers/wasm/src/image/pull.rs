@@ -56,7 +56,11 @@ impl ImageStore {
                 self.blocking(move || store.commit(&lease, &manifest, unpacked.as_ref(), &names)).await
             }
             Err(error) => {
-                self.blocking(move || Ok(store.release(&lease))).await?;
+                let release = move || {
+                    store.release(&lease);
+                    Ok(())
+                };
+                self.blocking(release).await?;
                 Err(error)
             }
         }
@@ -69,7 +73,7 @@ impl ImageStore {
         progress: &Progress,
         lease: &Lease,
     ) -> Result<Pulled, ImageError> {
-        let mut session = self.registries.session(reference, auth)?;
+        let mut session = self.registries.session(reference, auth).await?;
         let Resolved { manifest, bytes, digest, names } = resolve(&mut session, reference).await?;
         manifest.content()?;
         self.check_sizes(&manifest)?;

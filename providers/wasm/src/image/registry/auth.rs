@@ -218,4 +218,25 @@ mod tests {
         assert_eq!(read("{\"token\": \"\"}"), None);
         assert_eq!(read("<html>"), None);
     }
+
+    #[tokio::test]
+    async fn a_password_for_an_encrypted_registry_is_not_sent_in_the_clear() {
+        let registries = super::super::Registries::new(
+            Vec::new(),
+            std::time::Duration::from_secs(1),
+            std::time::Duration::from_secs(1),
+        );
+        let client = registries.client(true).await.unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let challenge = Challenge::Bearer {
+            realm: format!("http://{}/token", listener.local_addr().unwrap()),
+            service: None,
+            scope: None,
+        };
+        let credentials = Credentials::Password { username: "me".to_owned(), password: "s3cret".to_owned() };
+        let refused = answer(&client, challenge, &credentials, "a", true).await.err().unwrap();
+        assert!(refused.to_string().contains("without TLS"), "{refused}");
+        let nobody = tokio::time::timeout(std::time::Duration::from_millis(100), listener.accept()).await;
+        assert!(nobody.is_err(), "somebody called");
+    }
 }

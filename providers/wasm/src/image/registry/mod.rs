@@ -6,12 +6,13 @@
 mod auth;
 mod error;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_provider::RegistryAuth;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, WWW_AUTHENTICATE};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect};
+use tokio::sync::OnceCell;
 
 use super::digest::Digest;
 use super::media_type::{DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
@@ -31,8 +32,8 @@ pub(super) struct Registries {
     connect_timeout: Duration,
     stall_timeout: Duration,
     /// Made on first use: certificates of the node are read for it.
-    remote: OnceLock<Client>,
-    local: OnceLock<Client>,
+    remote: OnceCell<Client>,
+    local: OnceCell<Client>,
 }
 
 /// One pull from one repository.
@@ -58,25 +59,19 @@ pub(super) struct BlobStream(Response);
 impl Registries {
     /// Registries in `plain_http` (`host` or `host:port`) and on this machine are spoken to without TLS.
     pub(super) fn new(plain_http: Vec<String>, connect_timeout: Duration, stall_timeout: Duration) -> Self {
-        let (remote, local) = (OnceLock::new(), OnceLock::new());
+        let (remote, local) = (OnceCell::new(), OnceCell::new());
         Self { plain_http, connect_timeout, stall_timeout, remote, local }
     }
 
     /// Begins a pull from the repository of `reference`.
-    pub(super) fn session(
+    pub(super) async fn session(
         &self,
         reference: &Reference,
         auth: Option<&RegistryAuth>,
     ) -> Result<Session, RegistryError> {
         let scheme = if self.is_plain_http(reference) { "http" } else { "https" };
-        let client = if reference.is_loopback() {
-            // A proxy's loopback is another machine's.
-            self.client(&self.local, reqwest::ClientBuilder::no_proxy)?
-        } else {
-            self.client(&self.remote, |builder| builder)?
-        };
         Ok(Session {
-            client,
+            client: self.client(reference.is_loopback()).await?,
             base: format!("{scheme}://{}/v2/{}", reference.host(), reference.repository()),
             repository: reference.repository().to_owned(),
             credentials: Credentials::new(auth),
@@ -91,22 +86,24 @@ impl Registries {
             || (reference.is_loopback() && !host.ends_with(":443"))
     }
 
-    fn client(
-        &self,
-        cell: &OnceLock<Client>,
-        adjust: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
-    ) -> Result<Client, RegistryError> {
-        if let Some(client) = cell.get() {
-            return Ok(client.clone());
-        }
+    async fn client(&self, is_loopback: bool) -> Result<Client, RegistryError> {
         let builder = Client::builder()
             .user_agent(concat!("coracle/", env!("CARGO_PKG_VERSION")))
-            .tls_backend_preconfigured(tls_config()?)
             .connect_timeout(self.connect_timeout)
             .read_timeout(self.stall_timeout)
             .redirect(redirect::Policy::custom(follow));
-        let client = adjust(builder).build().map_err(|e| RegistryError::Client(error::root_cause(&e)))?;
-        Ok(cell.get_or_init(|| client).clone())
+        let (cell, builder) = match is_loopback {
+            // A proxy's loopback is another machine's.
+            true => (&self.local, builder.no_proxy()),
+            false => (&self.remote, builder),
+        };
+        let build = || async {
+            let tls = tokio::task::spawn_blocking(tls_config).await;
+            let tls = tls.map_err(|e| RegistryError::Client(e.to_string()))??;
+            let client = builder.tls_backend_preconfigured(tls).build();
+            client.map_err(|e| RegistryError::Client(error::root_cause(&e)))
+        };
+        cell.get_or_try_init(build).await.cloned()
     }
 }
 

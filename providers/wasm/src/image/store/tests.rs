@@ -307,3 +307,49 @@ fn concurrent_changes_all_reach_the_index() {
     drop(store);
     assert_eq!(bed.open().list().len(), 40);
 }
+
+/// This test is its own victim: with the variable set it changes the store until it is killed.
+#[test]
+fn a_store_survives_being_killed_at_any_moment() {
+    const VICTIM: &str = "CORACLE_TEST_VICTIM_ROOT";
+    if let Some(root) = std::env::var_os(VICTIM) {
+        let store = Store::open(root.into(), Arc::new(Forgotten::default())).unwrap();
+        for i in 0.. {
+            let image = add(&store, &format!("{i}"), "", &[&format!("example.com/a:{}", i % 7)]);
+            if i % 3 == 0 {
+                store.remove(&image).unwrap();
+            }
+        }
+    }
+
+    let bed = Bed::new();
+    let name = concat!(module_path!(), "::a_store_survives_being_killed_at_any_moment");
+    let (_, name) = name.split_once("::").unwrap();
+    let mut images = 0;
+    for round in 0..12 {
+        let mut victim = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .env(VICTIM, bed.root())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(60 + 13 * round));
+        assert!(victim.try_wait().unwrap().is_none(), "the victim ended by itself");
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+
+        let store = bed.open();
+        let mut needed = BTreeSet::new();
+        for named in store.list() {
+            images += 1;
+            for (key, size) in &named.image.files {
+                let content = fs::read(store.path(key)).unwrap();
+                assert_eq!((Digest::of(&content), content.len() as u64), (key.digest.clone(), *size));
+                needed.insert(key.digest.clone());
+            }
+        }
+        assert_eq!(bed.files("blobs/sha256"), needed.len());
+        assert_eq!(bed.files("tmp"), 0);
+    }
+    assert!(images > 0, "no victim came as far as an image");
+}
