@@ -119,8 +119,11 @@ impl AddressMode {
         let node_end = VethEnd { name: &interface, mac: mac(range, 0) };
         let pod_end = VethEnd { name: POD_INTERFACE, mac: mac(range, 1) };
         node.add_veth(node_end, pod_end, &namespace, mtu).await?;
-        route_pods(&Netlink::connect_in(&namespace)?, range).await?;
+        let pods = Netlink::connect_in(&namespace)?;
+        route_pods(&pods, range).await?;
         route_node(&node, range, &interface, node_ip).await?;
+        pods.wait_until_running(POD_INTERFACE).await?;
+        node.wait_until_running(&interface).await?;
         forward_packets()?;
         Ok(Self { namespace, pool: AddressPool::new(range), interface, _claim: claim })
     }

@@ -33,6 +33,7 @@ mod network;
 mod pod;
 mod policy;
 mod pool;
+mod ports;
 mod range;
 mod socket;
 mod sockets;
@@ -42,3 +43,6 @@ pub use guest::{GuestNet, GuestNetView};
 pub use network::{DEFAULT_BLOCK, Network, NetworkConfig, PodRangeConfig};
 pub use pod::PodNet;
 pub use sockets::add_to_linker;
+
+#[cfg(test)]
+mod tests;

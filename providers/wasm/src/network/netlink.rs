@@ -3,16 +3,18 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use ipnet::Ipv4Net;
 use nix::errno::Errno;
 use rtnetlink::packet_route::address::AddressAttribute;
-use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute};
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkFlags};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope, RouteType};
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 use super::NetworkError;
 use super::namespace::Namespace;
@@ -20,6 +22,10 @@ use super::namespace::Namespace;
 /// The kernel's routing tables that are always there.
 pub(super) const MAIN_TABLE: u32 = 254;
 pub(super) const LOCAL_TABLE: u32 = 255;
+
+/// How often, and in which intervals, an interface is looked at until it works.
+const RUNNING_ATTEMPTS: usize = 1500;
+const RUNNING_INTERVAL: Duration = Duration::from_millis(2);
 
 type Result<T, E = NetworkError> = std::result::Result<T, E>;
 
@@ -67,20 +73,33 @@ impl Netlink {
         }
     }
 
-    /// The MTU of the interface that has this address, if there is one.
+    /// Waits until an interface sends. The kernel gets a veth going some time, up to a second, after both of its ends are up,
+    /// and drops what is sent until then.
+    pub(super) async fn wait_until_running(&self, name: &str) -> Result<()> {
+        for _ in 0..RUNNING_ATTEMPTS {
+            let mut links = Box::pin(self.handle.link().get().match_name(name).execute());
+            let link = links.try_next().await.map_err(refused(format!("look up the interface {name}")))?;
+            if link.is_some_and(|link| link.header.flags.contains(LinkFlags::Running)) {
+                return Ok(());
+            }
+            sleep(RUNNING_INTERVAL).await;
+        }
+        Err(NetworkError::system(format!("bring up the interface {name}"), io::Error::from(Errno::ENETDOWN)))
+    }
+
+    /// The MTU of the interface that has this address, if there is one. An address on the loopback device says nothing
+    /// about the way to other machines.
     pub(super) async fn mtu_of(&self, address: Ipv4Addr) -> Result<Option<u32>> {
         let action = || refused(format!("look up the interface of {address}"));
         let wanted = AddressAttribute::Local(IpAddr::V4(address));
-        let mut addresses = Box::pin(self.handle.address().get().execute());
-        let mut index = None;
-        while let Some(message) = addresses.try_next().await.map_err(action())? {
-            if message.attributes.contains(&wanted) {
-                index = Some(message.header.index);
-            }
-        }
-        let Some(index) = index else { return Ok(None) };
-        let mut links = Box::pin(self.handle.link().get().match_index(index).execute());
+        let addresses = self.handle.address().get().execute();
+        let addresses: Vec<_> = addresses.try_collect().await.map_err(action())?;
+        let Some(owner) = addresses.iter().find(|message| message.attributes.contains(&wanted)) else {
+            return Ok(None);
+        };
+        let mut links = Box::pin(self.handle.link().get().match_index(owner.header.index).execute());
         let link = links.try_next().await.map_err(action())?;
+        let link = link.filter(|link| !link.header.flags.contains(LinkFlags::Loopback));
         Ok(link.and_then(|link| {
             link.attributes.into_iter().find_map(|attribute| match attribute {
                 LinkAttribute::Mtu(mtu) => Some(mtu),

@@ -1,11 +1,10 @@
 //! The network of one pod, as its containers and the host use it.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use coracle_provider::{
     Error, ErrorKind, NetworkMode, PodNetwork, PodRef, PortMapping, Protocol, Result, SandboxConfig,
@@ -20,12 +19,8 @@ use super::names::Names;
 use super::namespace::{self, Namespace};
 use super::policy::{Destination, Place, Refusal, Transport};
 use super::pool::Lease;
+use super::ports::EphemeralPorts;
 use super::socket;
-
-/// The ports for connections that guests begin, as Linux has them by default.
-const EPHEMERAL_PORTS: std::ops::Range<u32> = 32_768..61_000;
-/// How many ports are looked at for one that nothing uses.
-const PORT_ATTEMPTS: usize = 8;
 
 /// The network of one pod.
 ///
@@ -39,7 +34,7 @@ pub struct PodNet {
     released: AtomicBool,
     /// On the node's network: what sockets of the pod are bound to, and so which loopback services are its own.
     bound: Mutex<HashMap<(Transport, u16), IpAddr>>,
-    next_port: AtomicU32,
+    ephemeral_ports: EphemeralPorts,
     pub(super) names: Names,
     pub(super) tls: Arc<TlsTrust>,
     pub(super) http_client: IdleCell<HttpClient>,
@@ -72,8 +67,6 @@ impl PodNet {
         lease: Option<Lease>,
         tls: Arc<TlsTrust>,
     ) -> Arc<Self> {
-        // A random start keeps clear of the ports that an earlier pod with this address used.
-        let first_port = RandomState::new().hash_one(&config.pod.uid) as u32;
         Arc::new(Self {
             names: Names::new(config, &place),
             pod: config.pod.clone(),
@@ -82,7 +75,7 @@ impl PodNet {
             lease: Mutex::new(lease),
             released: AtomicBool::new(false),
             bound: Mutex::default(),
-            next_port: AtomicU32::new(first_port),
+            ephemeral_ports: EphemeralPorts::default(),
             tls,
             http_client: IdleCell::default(),
         })
@@ -234,7 +227,7 @@ impl PodNet {
             Ok(Destination::Loopback(_)) => match self.place {
                 // Here the alias has taken the place of 127.0.0.1.
                 Place::Pod { alias, .. } => address.ip() == alias,
-                Place::Node { .. } => self.bound_at(address.port(), transport) == Some(address),
+                Place::Node { .. } => self.bound_at(address, transport) == Some(address),
             },
             Err(_) => false,
         }
@@ -264,8 +257,10 @@ impl PodNet {
         self.bound.lock().remove(&(transport, address.port()));
     }
 
-    fn bound_at(&self, port: u16, transport: Transport) -> Option<SocketAddr> {
-        self.bound.lock().get(&(transport, port)).map(|ip| SocketAddr::new(*ip, port))
+    /// Where a socket of the pod receives what is sent to a port of the node's loopback.
+    fn bound_at(&self, wanted: SocketAddr, transport: Transport) -> Option<SocketAddr> {
+        let ip = *self.bound.lock().get(&(transport, wanted.port()))?;
+        Some(if ip.is_unspecified() { wanted } else { SocketAddr::new(ip, wanted.port()) })
     }
 
     /// The address that a connection or datagram to `destination` goes to. Must run in the pod's namespace.
@@ -282,22 +277,16 @@ impl PodNet {
                 Ok(if is_there { on_loopback } else { SocketAddr::new((*ip).into(), wanted.port()) })
             }
             (Destination::Loopback(wanted), Place::Node { .. }) => {
-                self.bound_at(wanted.port(), transport).ok_or(Refusal::Refused)
+                self.bound_at(wanted, transport).ok_or(Refusal::Refused)
             }
         }
     }
 
     /// The address and port to bind a socket to before it connects; none where the kernel may choose. Must run in the
     /// pod's namespace.
-    ///
-    /// The port is explicit, because the kernel would keep one that it chose here from all other connections of the pod,
-    /// whatever their peer, until a minute after their end.
     pub(super) fn source(&self, destination: Destination) -> Option<SocketAddr> {
         let ip = self.source_ip(destination)?;
-        let candidates = || (0..PORT_ATTEMPTS).map(|_| SocketAddr::new(ip, self.next_port()));
-        let unused = candidates().find(|candidate| socket::is_port_unused(*candidate));
-        // Under load most ports wait for the end of an old connection. They will do, as long as the peer is another.
-        unused.or_else(|| candidates().find(|candidate| !socket::is_receiving(*candidate, Transport::Tcp)))
+        Some(self.ephemeral_ports.pick(ip))
     }
 
     /// The address that connections to `destination` come from; none where the kernel may choose.
@@ -310,12 +299,6 @@ impl PodNet {
                 Some((*alias).into())
             }
         }
-    }
-
-    fn next_port(&self) -> u16 {
-        let count = EPHEMERAL_PORTS.end - EPHEMERAL_PORTS.start;
-        let port = EPHEMERAL_PORTS.start + self.next_port.fetch_add(1, Ordering::Relaxed) % count;
-        port as u16
     }
 
     /// Runs a short closure where this pod's sockets have to be made.

@@ -7,6 +7,7 @@
 //! [`PodNet::configure`]: super::PodNet::configure
 
 mod names;
+mod shadow;
 mod tcp;
 mod udp;
 
@@ -16,25 +17,23 @@ use wasmtime::component::Linker;
 use wasmtime_wasi::p2::SocketError;
 use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpSocketAddress};
 
+use self::shadow::Shadows;
 use super::guest::{GuestNet, GuestNetView};
 use super::policy::{Destination, Refusal, Transport};
 
-/// The names of the interfaces with wasmtime-wasi's own version of them. The linker serves a guest of any 0.2 version by
-/// the highest version that it has, so with an older one here these functions would silently not be used.
+/// The names of the interfaces with wasmtime-wasi's own version of them, which serves guests of any version of 0.2.
 const TCP: &str = "wasi:sockets/tcp@0.2.12";
 const UDP: &str = "wasi:sockets/udp@0.2.12";
 const IP_NAME_LOOKUP: &str = "wasi:sockets/ip-name-lookup@0.2.12";
 
-/// Replaces the socket functions in a linker that has all of wasmtime-wasi's p2 interfaces.
+/// Replaces the socket functions in a linker that has all of wasmtime-wasi's p2 interfaces, and fails if one of them is not
+/// what it was made for.
 ///
 /// A store's `WasiCtx` has to be built with [`PodNet::configure`](super::PodNet::configure) of the same pod.
 pub fn add_to_linker<T: GuestNetView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
-    linker.allow_shadowing(true);
-    let result = tcp::add(&mut linker.instance(TCP)?)
-        .and_then(|()| udp::add(&mut linker.instance(UDP)?))
-        .and_then(|()| names::add(&mut linker.instance(IP_NAME_LOOKUP)?));
-    linker.allow_shadowing(false);
-    result
+    tcp::add(Shadows::new(linker, TCP))?;
+    udp::add(Shadows::new(linker, UDP))?;
+    names::add(Shadows::new(linker, IP_NAME_LOOKUP))
 }
 
 /// A result as a guest gets it: traps end the guest, errors are values.

@@ -6,11 +6,12 @@ use std::vec;
 
 use async_trait::async_trait;
 use wasmtime::StoreContextMut;
-use wasmtime::component::{LinkerInstance, Resource, ResourceTable, ResourceType};
+use wasmtime::component::{Resource, ResourceTable, ResourceType};
 use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddress, Network};
 use wasmtime_wasi::p2::{DynPollable, Pollable, SocketError, SocketResult, subscribe};
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 
+use super::shadow::Shadows;
 use super::{ensure_right_thread, lowered};
 use crate::network::guest::GuestNetView;
 use crate::network::names::LookupError;
@@ -21,8 +22,8 @@ enum ResolveAddressStream {
     Answered(Result<vec::IntoIter<IpAddr>, LookupError>),
 }
 
-pub(super) fn add<T: GuestNetView + 'static>(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
-    instance.resource(
+pub(super) fn add<T: GuestNetView + 'static>(mut shadows: Shadows<'_, T>) -> wasmtime::Result<()> {
+    shadows.resource(
         "resolve-address-stream",
         ResourceType::host::<ResolveAddressStream>(),
         |mut store, handle| {
@@ -30,16 +31,16 @@ pub(super) fn add<T: GuestNetView + 'static>(instance: &mut LinkerInstance<'_, T
             Ok(())
         },
     )?;
-    instance.func_wrap("resolve-addresses", |mut store, (network, name): (Resource<Network>, String)| {
+    shadows.func_wrap("resolve-addresses", |mut store, (network, name): (Resource<Network>, String)| {
         lowered(resolve_addresses(store.data_mut(), network, name))
     })?;
-    instance.func_wrap(
+    shadows.func_wrap(
         "[method]resolve-address-stream.resolve-next-address",
         |mut store, (stream,): (Resource<ResolveAddressStream>,)| {
             lowered(resolve_next_address(table(&mut store), stream))
         },
     )?;
-    instance.func_wrap(
+    shadows.func_wrap(
         "[method]resolve-address-stream.subscribe",
         |mut store,
          (stream,): (Resource<ResolveAddressStream>,)|

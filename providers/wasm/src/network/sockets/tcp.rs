@@ -3,37 +3,38 @@
 use std::net::SocketAddr;
 
 use wasmtime::StoreContextMut;
-use wasmtime::component::{LinkerInstance, Resource, ResourceType};
+use wasmtime::component::{Resource, ResourceType};
 use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpSocketAddress, Network};
 use wasmtime_wasi::p2::bindings::sockets::tcp::HostTcpSocket;
 use wasmtime_wasi::p2::{SocketResult, TcpSocket};
 use wasmtime_wasi::sockets::WasiSocketsView;
 
+use super::shadow::Shadows;
 use super::{as_seen_by_guest, bind_address, lowered, route};
 use crate::network::guest::GuestNetView;
 use crate::network::policy::Transport;
 
-pub(super) fn add<T: GuestNetView + 'static>(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
-    instance.resource("tcp-socket", ResourceType::host::<TcpSocket>(), |mut store, handle| {
+pub(super) fn add<T: GuestNetView + 'static>(mut shadows: Shadows<'_, T>) -> wasmtime::Result<()> {
+    shadows.resource("tcp-socket", ResourceType::host::<TcpSocket>(), |mut store, handle| {
         let data = store.data_mut();
         data.guest_net().forget_bound(Transport::Tcp, handle);
         HostTcpSocket::drop(&mut data.sockets(), Resource::new_own(handle))
     })?;
-    instance.func_wrap_async(
+    shadows.func_wrap_async(
         "[method]tcp-socket.start-bind",
         |mut store: StoreContextMut<'_, T>,
          (socket, network, address): (Resource<TcpSocket>, Resource<Network>, IpSocketAddress)| {
             Box::new(async move { lowered(start_bind(store.data_mut(), socket, network, address).await) })
         },
     )?;
-    instance.func_wrap_async(
+    shadows.func_wrap_async(
         "[method]tcp-socket.start-connect",
         |mut store: StoreContextMut<'_, T>,
          (socket, network, address): (Resource<TcpSocket>, Resource<Network>, IpSocketAddress)| {
             Box::new(async move { lowered(start_connect(store.data_mut(), socket, network, address).await) })
         },
     )?;
-    instance.func_wrap(
+    shadows.func_wrap(
         "[method]tcp-socket.local-address",
         |mut store, (socket,): (Resource<TcpSocket>,)| {
             let data = store.data_mut();
@@ -41,7 +42,7 @@ pub(super) fn add<T: GuestNetView + 'static>(instance: &mut LinkerInstance<'_, T
             lowered(address.map(|address| as_seen_by_guest(data.guest_net(), address)))
         },
     )?;
-    instance.func_wrap("[method]tcp-socket.remote-address", |mut store, (socket,): (Resource<TcpSocket>,)| {
+    shadows.func_wrap("[method]tcp-socket.remote-address", |mut store, (socket,): (Resource<TcpSocket>,)| {
         let data = store.data_mut();
         let address = data.sockets().remote_address(socket);
         lowered(address.map(|address| as_seen_by_guest(data.guest_net(), address)))

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use wasmtime::StoreContextMut;
-use wasmtime::component::{LinkerInstance, Resource, ResourceType};
+use wasmtime::component::{Resource, ResourceType};
 use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpSocketAddress, Network};
 use wasmtime_wasi::p2::bindings::sockets::udp::{
     HostIncomingDatagramStream, HostOutgoingDatagramStream, HostUdpSocket, IncomingDatagram,
@@ -12,33 +12,34 @@ use wasmtime_wasi::p2::bindings::sockets::udp::{
 use wasmtime_wasi::p2::{SocketResult, UdpSocket};
 use wasmtime_wasi::sockets::WasiSocketsView;
 
+use super::shadow::Shadows;
 use super::{Route, as_seen_by_guest, bind_address, lowered, route};
 use crate::network::guest::{GuestNet, GuestNetView};
 use crate::network::policy::{Destination, Transport};
 
 type Streams = (Resource<IncomingDatagramStream>, Resource<OutgoingDatagramStream>);
 
-pub(super) fn add<T: GuestNetView + 'static>(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
-    instance.resource("udp-socket", ResourceType::host::<UdpSocket>(), |mut store, handle| {
+pub(super) fn add<T: GuestNetView + 'static>(mut shadows: Shadows<'_, T>) -> wasmtime::Result<()> {
+    shadows.resource("udp-socket", ResourceType::host::<UdpSocket>(), |mut store, handle| {
         let data = store.data_mut();
         data.guest_net().forget_bound(Transport::Udp, handle);
         HostUdpSocket::drop(&mut data.sockets(), Resource::new_own(handle))
     })?;
-    instance.func_wrap_async(
+    shadows.func_wrap_async(
         "[method]udp-socket.start-bind",
         |mut store: StoreContextMut<'_, T>,
          (socket, network, address): (Resource<UdpSocket>, Resource<Network>, IpSocketAddress)| {
             Box::new(async move { lowered(start_bind(store.data_mut(), socket, network, address).await) })
         },
     )?;
-    instance.func_wrap_async(
+    shadows.func_wrap_async(
         "[method]udp-socket.stream",
         |mut store: StoreContextMut<'_, T>,
          (socket, remote): (Resource<UdpSocket>, Option<IpSocketAddress>)| {
             Box::new(async move { lowered(stream(store.data_mut(), socket, remote).await) })
         },
     )?;
-    instance.func_wrap(
+    shadows.func_wrap(
         "[method]udp-socket.local-address",
         |mut store, (socket,): (Resource<UdpSocket>,)| {
             let data = store.data_mut();
@@ -46,7 +47,7 @@ pub(super) fn add<T: GuestNetView + 'static>(instance: &mut LinkerInstance<'_, T
             lowered(address.map(|address| as_seen_by_guest(data.guest_net(), address)))
         },
     )?;
-    instance.func_wrap(
+    shadows.func_wrap(
         "[method]udp-socket.remote-address",
         |mut store, (socket,): (Resource<UdpSocket>,)| {
             let data = store.data_mut();
@@ -54,13 +55,13 @@ pub(super) fn add<T: GuestNetView + 'static>(instance: &mut LinkerInstance<'_, T
             lowered(address.map(|address| as_seen_by_guest(data.guest_net(), address)))
         },
     )?;
-    instance.func_wrap(
+    shadows.func_wrap(
         "[method]outgoing-datagram-stream.send",
         |mut store, (stream, datagrams): (Resource<OutgoingDatagramStream>, Vec<OutgoingDatagram>)| {
             lowered(send(store.data_mut(), stream, datagrams))
         },
     )?;
-    instance.func_wrap(
+    shadows.func_wrap(
         "[method]incoming-datagram-stream.receive",
         |mut store, (stream, max_results): (Resource<IncomingDatagramStream>, u64)| {
             lowered(receive(store.data_mut(), stream, max_results))

@@ -4,7 +4,7 @@
 //! - `connect ADDRESS` both ends of a connection
 //! - `connect-often ADDRESS COUNT` how many connections came about, one after another
 //! - `loopback LISTEN CONNECT` both ends of a connection to a listener of its own; `CONNECT` may leave out the port
-//! - `udp-echo ADDRESS` sends every datagram back until one says `bye`
+//! - `udp-echo ADDRESS` nothing: it sends every datagram back
 //! - `udp-call LOCAL REMOTE TEXT` the answer to a datagram, and where it came from
 //! - `udp-loopback LISTEN CONNECT` as `loopback`, with datagrams
 //! - `resolve NAME` its addresses
@@ -62,14 +62,10 @@ fn loopback(listen: &str, connect: &str) -> io::Result<String> {
 fn udp_echo(address: &str) -> io::Result<String> {
     let socket = UdpSocket::bind(address)?;
     let mut buffer = [0; 1024];
-    for count in 0.. {
+    loop {
         let (length, peer) = socket.recv_from(&mut buffer)?;
-        if &buffer[..length] == b"bye" {
-            return Ok(format!("{count} datagrams"));
-        }
         socket.send_to(&buffer[..length], peer)?;
     }
-    Ok(String::new())
 }
 
 fn udp_call(local: &str, remote: &str, text: &str) -> io::Result<String> {

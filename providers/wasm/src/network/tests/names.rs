@@ -1,0 +1,92 @@
+//! Name look-ups of guests at a name server.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use coracle_provider::DnsConfig;
+use hickory_resolver::proto::op::{Message, MessageType, ResponseCode};
+use hickory_resolver::proto::rr::rdata::A;
+use hickory_resolver::proto::rr::{RData, Record, RecordType};
+use parking_lot::Mutex;
+use tokio::net::UdpSocket;
+
+use super::bed::{GuestRuntime, NODE_IP, on_a_machine, pod_network, sandbox};
+use super::guests::sockets;
+
+/// Who asked for what.
+type Questions = Arc<Mutex<Vec<(IpAddr, String)>>>;
+
+/// A name server that knows one name.
+async fn name_server(known: &'static str) -> Questions {
+    let socket = UdpSocket::bind((NODE_IP, 53)).await.unwrap();
+    let questions = Questions::default();
+    let asked = questions.clone();
+    tokio::spawn(async move {
+        let mut buffer = [0; 1500];
+        loop {
+            let (length, peer) = socket.recv_from(&mut buffer).await.unwrap();
+            let mut message = Message::from_vec(&buffer[..length]).unwrap();
+            let query = message.queries[0].clone();
+            let name = query.name().to_string();
+            asked.lock().push((peer.ip(), format!("{} {name}", query.query_type())));
+            message.metadata.message_type = MessageType::Response;
+            if name != known {
+                message.metadata.response_code = ResponseCode::NXDomain;
+            } else if query.query_type() == RecordType::A {
+                let address = RData::A(A(Ipv4Addr::new(192, 0, 2, 77)));
+                message.add_answer(Record::from_rdata(query.name().clone(), 30, address));
+            }
+            socket.send_to(&message.to_vec().unwrap(), peer).await.unwrap();
+        }
+    });
+    questions
+}
+
+fn dns() -> DnsConfig {
+    DnsConfig {
+        servers: vec![NODE_IP.to_string()],
+        searches: vec!["default.svc.cluster.local".into(), "svc.cluster.local".into()],
+        options: vec!["ndots:5".into(), "timeout:1".into(), "attempts:1".into()],
+    }
+}
+
+#[test]
+fn names_resolve_as_the_pods_configuration_says() {
+    on_a_machine(|| async {
+        let questions = name_server("db.svc.cluster.local.").await;
+        let network = pod_network().await;
+        let guests = GuestRuntime::new(&network);
+        let mut config = sandbox("web");
+        config.dns = dns();
+        let pod = network.attach(&config).unwrap();
+        let ip = pod.ips()[0];
+
+        assert_eq!(sockets(&guests, &pod, "resolve db").await, "192.0.2.77");
+        // From the pod's own address, and only for what a pod can reach.
+        assert_eq!(
+            questions.lock().split_off(0),
+            [(ip, "A db.default.svc.cluster.local.".into()), (ip, "A db.svc.cluster.local.".into())]
+        );
+
+        assert!(sockets(&guests, &pod, "resolve example.com").await.starts_with("error: "));
+        assert_eq!(
+            questions.lock().split_off(0),
+            ["example.com.default.svc.cluster.local.", "example.com.svc.cluster.local.", "example.com."]
+                .map(|name| (ip, format!("A {name}")))
+        );
+    });
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_a_failure() {
+    on_a_machine(|| async {
+        let network = pod_network().await;
+        let guests = GuestRuntime::new(&network);
+        let mut config = sandbox("web");
+        config.dns = dns();
+        let pod = network.attach(&config).unwrap();
+        assert!(sockets(&guests, &pod, "resolve db").await.starts_with("error: "));
+        assert_eq!(sockets(&guests, &pod, "resolve localhost").await, "127.0.0.1");
+        assert_eq!(sockets(&guests, &pod, "resolve web").await, pod.ips()[0].to_string());
+    });
+}
