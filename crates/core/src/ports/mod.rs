@@ -4,6 +4,7 @@ mod access;
 mod error;
 mod node;
 mod objects;
+mod probe;
 mod server;
 mod sink;
 mod source;
@@ -13,6 +14,9 @@ pub use access::{AccessReviewer, Attributes, UserInfo};
 pub use error::ApiError;
 pub use node::NodeStatusSource;
 pub use objects::{ObjectKey, ObjectKind, ObjectReader, TokenIssuer};
+pub use probe::{
+    GrpcCheck, HookError, HttpGet, MAX_PROBE_OUTPUT, ProbeOutcome, ProbeTransport, Scheme, TcpConnect,
+};
 pub use server::ApiServer;
 pub use sink::{EventRecord, EventSink, EventType, StatusSink, StatusUpdate};
 pub use source::{PodSource, SourceKind, SourceUpdate};
