@@ -140,7 +140,7 @@ fn labels(settings: &NodeSettings) -> BTreeMap<String, String> {
 fn status(settings: &NodeSettings, machine: &MachineInfo, state: &NodeState) -> NodeStatus {
     let features = settings
         .supplemental_groups_policy
-        .map(|works| NodeFeatures { supplemental_groups_policy: Some(works), ..NodeFeatures::default() });
+        .map(|works| NodeFeatures { supplemental_groups_policy: Some(works) });
     // The apiserver wants them in order.
     let mut declared_features = settings.declared_features.clone();
     declared_features.sort();
