@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use coracle_provider::{Event, EventStream};
 use futures::StreamExt;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::backoff::Delay;
@@ -29,7 +29,7 @@ pub struct Pleg {
     cache: Arc<PodCache>,
     state: Arc<RuntimeState>,
     pods: mpsc::Sender<PodUid>,
-    health_changed: Arc<Notify>,
+    health_changed: watch::Sender<()>,
 }
 
 impl Pleg {
@@ -39,7 +39,7 @@ impl Pleg {
         cache: Arc<PodCache>,
         state: Arc<RuntimeState>,
         pods: mpsc::Sender<PodUid>,
-        health_changed: Arc<Notify>,
+        health_changed: watch::Sender<()>,
     ) -> Self {
         state.register(registered.provider.name());
         Self { registered, cache, state, pods, health_changed }
@@ -112,7 +112,7 @@ impl Pleg {
         let changed = self.cache.replace_all(provider.name(), snapshot);
         self.state.relisted(provider.name());
         if first {
-            self.health_changed.notify_waiters();
+            self.health_changed.send_replace(());
         }
         for uid in changed {
             if self.pods.send(uid).await.is_err() {
@@ -130,7 +130,7 @@ impl Pleg {
                 Ok(status) => tracing::info!(provider = provider.name(), ?status, "provider health changed"),
                 Err(error) => tracing::warn!(provider = provider.name(), %error, "provider is not healthy"),
             }
-            self.health_changed.notify_waiters();
+            self.health_changed.send_replace(());
         }
     }
 }

@@ -91,7 +91,7 @@ fn unique_host_ports(pod: &Pod) -> Result<(), String> {
     for port in pod.containers().iter().flat_map(|c| c.ports.iter().flatten()) {
         let Some(number) = port.host_port.filter(|p| *p != 0) else { continue };
         let key = (number, port.protocol.clone(), port.host_ip.clone());
-        check(seen.insert(key), "spec.containers.ports", || format!("hostPort {number} is used twice"))?;
+        check(seen.insert(key), "spec.containers.ports", || format!("Duplicate value: hostPort {number}"))?;
     }
     Ok(())
 }
@@ -99,7 +99,7 @@ fn unique_host_ports(pod: &Pod) -> Result<(), String> {
 fn unique(names: &[&str], field: &str) -> Result<(), String> {
     let mut seen = HashSet::new();
     match names.iter().find(|name| !seen.insert(**name)) {
-        Some(name) => Err(format!("{field}: {name:?} is there twice")),
+        Some(name) => Err(format!("{field}: Duplicate value: {name:?}")),
         None => Ok(()),
     }
 }
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(error(json!({})), "");
         let twice =
             json!({"spec": {"containers": [{"name": "a", "image": "i"}, {"name": "a", "image": "i"}]}});
-        assert_eq!(error(twice), "spec.containers: \"a\" is there twice");
+        assert_eq!(error(twice), "spec.containers: Duplicate value: \"a\"");
         let cases = [
             (json!({"metadata": {"name": "A_b"}}), "metadata.name"),
             (json!({"spec": {"restartPolicy": "Sometimes"}}), "spec.restartPolicy"),

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 pub use bootstrap::{Bootstrap, start_kubelet};
@@ -96,7 +96,7 @@ pub struct Kubelet {
     sources_ready: SourcesReady,
     server: Option<Arc<dyn ApiServer>>,
     /// Something that the node's status shows may have changed.
-    node_changed: Arc<Notify>,
+    node_changed: watch::Sender<()>,
     /// Pods of which everything may be removed.
     garbage: (mpsc::Sender<PodUid>, Mutex<Option<mpsc::Receiver<PodUid>>>),
     /// When the sync loop began its last round.
@@ -141,7 +141,7 @@ impl Kubelet {
                 objects: deps.objects,
                 volumes: deps.volumes,
                 server: deps.server,
-                node_changed: Arc::default(),
+                node_changed: watch::Sender::new(()),
                 garbage: (garbage, Mutex::new(Some(garbage_receiver))),
                 sync_loop_entered: Mutex::default(),
                 options,
@@ -159,9 +159,9 @@ impl Kubelet {
         &self.runtime_state
     }
 
-    /// Told when something that the node's status shows may have changed.
-    pub fn node_changed(&self) -> &Arc<Notify> {
-        &self.node_changed
+    /// Wakes up when something that the node's status shows may have changed.
+    pub fn node_changed(&self) -> watch::Receiver<()> {
+        self.node_changed.subscribe()
     }
 
     /// The status that the API should show now, made from what the runtimes have (`generateAPIPodStatus`).

@@ -46,19 +46,13 @@ impl Kubelet {
     /// cannot answer holds up nobody else's pods.
     pub(super) async fn wait_for_first_relist(&self) {
         const PATIENCE: Duration = Duration::from_secs(2);
+        let mut changed = self.node_changed();
         let all_synced = async {
-            loop {
-                let changed = self.node_changed.notified();
-                tokio::pin!(changed);
-                changed.as_mut().enable();
-                if self
-                    .providers
-                    .iter()
-                    .all(|p| self.runtime_state.runtime_error(p.provider.name()).is_none())
-                {
+            let is_ready = |name| self.runtime_state.runtime_error(name).is_none();
+            while !self.providers.iter().all(|p| is_ready(p.provider.name())) {
+                if changed.changed().await.is_err() {
                     return;
                 }
-                changed.await;
             }
         };
         if tokio::time::timeout(PATIENCE, all_synced).await.is_err() {

@@ -59,10 +59,10 @@ impl Kubelet {
         }
     }
 
-    /// Stops all pods, each within its own grace period or the given one, and returns when nothing runs any more.
-    pub async fn kill_all_pods(&self, grace_period_seconds: Option<i64>) {
+    /// Stops pods, each within its own grace period or the given one, and returns when nothing of them runs any more.
+    pub async fn kill_pods(&self, which: impl Fn(&Pod) -> bool, grace_period_seconds: Option<i64>) {
         let mut killed = Vec::new();
-        for pod in self.pod_manager.pods() {
+        for pod in self.pod_manager.pods().into_iter().filter(|pod| which(pod)) {
             let (completed, done) = oneshot::channel();
             let kill = KillPodOptions {
                 completed: Some(completed),
