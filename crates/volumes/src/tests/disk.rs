@@ -13,7 +13,7 @@ use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 use rustix::mount::{MountFlags, mount, mount_bind};
 use serde_json::{Value, json};
 
-use super::support::{as_ordinary_user, is_root, mode, owner, pod, read};
+use super::support::{MountDir, as_ordinary_user, is_root, mode, owner, pod, read};
 use crate::empty_dir::EmptyDir;
 use crate::host_path::resolve;
 use crate::remove::remove_tree;
@@ -104,7 +104,7 @@ fn memory_is_a_tmpfs_of_the_right_size() {
         (json!({ "medium": "Memory" }), pod_level, 32 * mib),
     ];
     for (source, spec, size) in table {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = MountDir::new();
         let volume = dir.path().join("v");
         let case = format!("{source} {spec}");
         let empty_dir = empty_dir(source, spec, Some(77));
@@ -117,13 +117,9 @@ fn memory_is_a_tmpfs_of_the_right_size() {
         fs::write(volume.join("file"), "kept").unwrap();
         empty_dir.set_up(&volume).unwrap();
         assert_eq!(read(volume.join("file")), "kept");
-        remove_tree(dir.path()).unwrap();
-        assert!(!mounts().contains(dir.path().to_str().unwrap()));
+        remove_tree(&volume).unwrap();
+        assert!(dir.mounts().is_empty());
     }
-}
-
-fn mounts() -> String {
-    read("/proc/self/mounts")
 }
 
 fn host_path(path: &Path, path_type: &str) -> HostPathVolumeSource {
@@ -295,7 +291,7 @@ fn what_is_mounted_in_a_tree_is_unmounted_and_not_entered() {
     if !is_root("unmounting") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = MountDir::new();
     let host = dir.path().join("host");
     fs::create_dir(&host).unwrap();
     fs::write(host.join("precious"), "").unwrap();
@@ -318,6 +314,6 @@ fn what_is_mounted_in_a_tree_is_unmounted_and_not_entered() {
     remove_tree(&tree).unwrap();
     assert!(!tree.exists());
     assert!(host.join("precious").exists());
-    assert!(!mounts().contains(tree.to_str().unwrap()));
+    assert!(dir.mounts().is_empty());
     assert!(busy.metadata().unwrap().ino() > 0);
 }

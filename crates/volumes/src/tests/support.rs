@@ -43,6 +43,34 @@ pub(super) fn is_root(what: &str) -> bool {
     is_root
 }
 
+/// A directory that takes what is mounted in it along when it goes, whatever becomes of the test.
+pub(super) struct MountDir(TempDir);
+
+impl MountDir {
+    pub(super) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// What is mounted in it, the newest last.
+    pub(super) fn mounts(&self) -> Vec<PathBuf> {
+        let mounts = read("/proc/self/mounts");
+        let targets = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from);
+        targets.filter(|target| target.starts_with(self.path())).collect()
+    }
+}
+
+impl Drop for MountDir {
+    fn drop(&mut self) {
+        for target in self.mounts().iter().rev() {
+            let _ = rustix::mount::unmount(target, rustix::mount::UnmountFlags::DETACH);
+        }
+    }
+}
+
 /// Runs a test as a user without any rights, in a thread of its own.
 pub(super) fn as_ordinary_user(test: impl FnOnce() + Send + 'static) {
     let run = move || {
