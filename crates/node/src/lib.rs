@@ -1,1 +1,13 @@
-//! node
+//! What only Linux knows about the machine that a node is.
+
+mod address;
+mod error;
+mod files;
+mod interfaces;
+mod machine;
+mod usage;
+
+pub use address::node_addresses;
+pub use error::NodeError;
+pub use machine::{hostname, machine_info};
+pub use usage::{ProcessUsage, process_usage};
