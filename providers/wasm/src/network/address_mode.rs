@@ -17,19 +17,24 @@
 
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
+use tokio::time::timeout;
 
 use super::NetworkError;
+use super::masquerade::Masquerade;
 use super::namespace::Namespace;
 use super::netlink::{MAIN_TABLE, Mac, Netlink, VethEnd};
 use super::pool::AddressPool;
 use super::range::PodRange;
+use super::socket;
 
 /// The next hop of pods. Exists on no interface: it only names the hardware address of the node's end.
 const NODE_HOP: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
@@ -41,6 +46,10 @@ const POD_INTERFACE: &str = "eth0";
 const BETWEEN_PODS_TABLE: u32 = 100;
 const BETWEEN_PODS_PRIORITY: u32 = 10;
 const LOCAL_PRIORITY: u32 = 20;
+
+/// What one address of the range is tried to be reached on from another, and for how long.
+const PROBE_PORT: u16 = 1;
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Settings of the pods' namespace, which starts with a copy of the node's.
 const POD_SETTINGS: &[(&str, &str)] = &[
@@ -68,6 +77,7 @@ pub(super) struct AddressMode {
     pub(super) namespace: Arc<Namespace>,
     pub(super) pool: Arc<AddressPool>,
     interface: String,
+    _masquerade: Option<Masquerade>,
     _claim: RangeClaim,
 }
 
@@ -79,7 +89,8 @@ impl AddressMode {
         Self::set_up_unless(range, node_ip, |route| range.net().contains(route)).await
     }
 
-    /// Sets up the network for the first /24 of a block that no route of this machine touches.
+    /// Sets up the network for the first /24 of a block that no route of this machine touches. Other machines do not know
+    /// the way to such a range, so its pods show them the node's address.
     pub(super) async fn set_up_first_free(
         block: Ipv4Net,
         node_ip: Option<Ipv4Addr>,
@@ -87,9 +98,10 @@ impl AddressMode {
         let ranges = block.subnets(24).map_err(|_| NetworkError::NoFreeRange(block))?;
         for net in ranges {
             let touches = |route: &Ipv4Net| net.contains(route) || route.contains(&net);
-            match Self::set_up_unless(PodRange::new(net.into())?, node_ip, touches).await {
+            let range = PodRange::new(net.into())?;
+            match Self::set_up_unless(range, node_ip, touches).await {
                 Err(NetworkError::RangeInUse { .. }) => continue,
-                result => return result,
+                result => return Ok(Self { _masquerade: Some(Masquerade::add(range)?), ..result? }),
             }
         }
         Err(NetworkError::NoFreeRange(block))
@@ -125,7 +137,28 @@ impl AddressMode {
         pods.wait_until_running(POD_INTERFACE).await?;
         node.wait_until_running(&interface).await?;
         forward_packets()?;
-        Ok(Self { namespace, pool: AddressPool::new(range), interface, _claim: claim })
+        Ok(Self { namespace, pool: AddressPool::new(range), interface, _masquerade: None, _claim: claim })
+    }
+
+    /// Tries whether packets from pod to pod arrive.
+    pub(super) async fn check_forwarding(&self) -> Result<(), NetworkError> {
+        let failed = |error| NetworkError::system("try the pods' network", error);
+        let (from, to) = self
+            .pool
+            .allocate()
+            .and_then(|from| Ok((from, self.pool.allocate()?)))
+            .map_err(|error| failed(io::Error::other(error)))?;
+        let (from, to) = (SocketAddr::from((from.ip(), 0)), SocketAddr::from((to.ip(), PROBE_PORT)));
+        let runtime = tokio::runtime::Handle::current();
+        let sockets = self.namespace.run(move || {
+            let _entered = runtime.enter();
+            Ok((socket::listener(to)?, socket::outgoing(Some(from), to)?))
+        });
+        let (_listener, client) = sockets.flatten().map_err(failed)?;
+        match timeout(PROBE_TIMEOUT, client.connect(to)).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(NetworkError::NotForwarding(self.pool.range().net())),
+        }
     }
 
     /// Removes the node's side at once, rather than when the last thread and socket inside are gone.
@@ -141,7 +174,7 @@ struct RangeClaim(#[expect(dead_code, reason = "held, not used")] UnixDatagram);
 
 impl RangeClaim {
     fn take(range: PodRange) -> Result<Self, NetworkError> {
-        let claim = SocketAddr::from_abstract_name(format!("coracle/pod-range/{range}"))
+        let claim = unix::net::SocketAddr::from_abstract_name(format!("coracle/pod-range/{range}"))
             .and_then(|name| UnixDatagram::bind_addr(&name));
         match claim {
             Ok(socket) => Ok(Self(socket)),

@@ -31,6 +31,11 @@ pub enum NetworkError {
     /// Every range of a block is in use.
     #[error("no range is free in {0}: every one collides with a route of this machine or with another agent")]
     NoFreeRange(Ipv4Net),
+    /// The node does not pass on what pods send each other.
+    #[error(
+        "this node's firewall drops packets between pods: have its FORWARD chain accept {0} (Docker drops by default)"
+    )]
+    NotForwarding(Ipv4Net),
     /// The kernel refused a step.
     #[error("cannot {action}: {source}")]
     System {

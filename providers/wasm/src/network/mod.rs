@@ -25,6 +25,7 @@ mod error;
 mod guest;
 mod http_client;
 mod idle;
+mod masquerade;
 mod names;
 mod namespace;
 mod netlink;
@@ -37,6 +38,7 @@ mod ports;
 mod range;
 mod socket;
 mod sockets;
+mod traffic;
 
 pub use error::NetworkError;
 pub use guest::{GuestNet, GuestNetView};

@@ -25,7 +25,8 @@ pub enum PodRangeConfig {
     None,
     /// Those of a range that was assigned to this node: the Node's `spec.podCIDR`.
     Assigned(IpNet),
-    /// Those of the first /24 of a block that nothing on this machine uses.
+    /// Those of the first /24 of a block that nothing on this machine uses. Other machines see the node's address instead
+    /// of pods' own.
     FirstFree(Ipv4Net),
 }
 
@@ -34,7 +35,8 @@ pub enum PodRangeConfig {
 pub struct NetworkConfig {
     /// Which addresses pods get.
     pub pod_range: PodRangeConfig,
-    /// The node's addresses, the primary one first. Pods that have no address of their own listen on them.
+    /// The node's addresses, the primary one first. Pods that have no address of their own listen on the primary one, those
+    /// that have one see the node's connections come from its first IPv4 address, and lose the node if that goes away.
     pub node_addresses: Vec<IpAddr>,
     /// Whether pods that did not ask for `hostNetwork` but have to use the node's network may connect to any service on
     /// its loopback addresses. They may always connect to those of their own pod.
@@ -169,9 +171,18 @@ async fn set_up(config: &NetworkConfig) -> Result<Option<AddressMode>, NetworkEr
     match config.pod_range {
         PodRangeConfig::None => Ok(None),
         PodRangeConfig::Assigned(range) => {
-            AddressMode::set_up(PodRange::new(range)?, node_ip).await.map(Some)
+            let mode = AddressMode::set_up(PodRange::new(range)?, node_ip).await?;
+            // The network plugin of a cluster may have yet to open the firewall.
+            if let Err(reason) = mode.check_forwarding().await {
+                tracing::warn!(%reason, "pods of this node cannot reach each other");
+            }
+            Ok(Some(mode))
         }
-        PodRangeConfig::FirstFree(block) => AddressMode::set_up_first_free(block, node_ip).await.map(Some),
+        PodRangeConfig::FirstFree(block) => {
+            let mode = AddressMode::set_up_first_free(block, node_ip).await?;
+            mode.check_forwarding().await?;
+            Ok(Some(mode))
+        }
     }
 }
 

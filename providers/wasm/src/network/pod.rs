@@ -1,6 +1,6 @@
 //! The network of one pod, as its containers and the host use it.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -11,13 +11,12 @@ use coracle_provider::{
 };
 use parking_lot::Mutex;
 use wasmtime_wasi::WasiCtxBuilder;
-use wasmtime_wasi::sockets::SocketAddrUse;
 
 use super::http_client::{HttpClient, TlsTrust};
 use super::idle::IdleCell;
 use super::names::Names;
 use super::namespace::{self, Namespace};
-use super::policy::{Destination, Place, Refusal, Transport};
+use super::policy::{Destination, Place, Transport};
 use super::pool::Lease;
 use super::ports::EphemeralPorts;
 use super::socket;
@@ -27,14 +26,14 @@ use super::socket;
 /// The address goes back with [`release`](Self::release), or when the last user is gone.
 pub struct PodNet {
     pod: PodRef,
-    place: Place,
+    pub(super) place: Place,
     /// The pods' namespace; none on the node's network.
-    namespace: Option<Arc<Namespace>>,
+    pub(super) namespace: Option<Arc<Namespace>>,
     lease: Mutex<Option<Lease>>,
-    released: AtomicBool,
+    pub(super) released: AtomicBool,
     /// On the node's network: what sockets of the pod are bound to, and so which loopback services are its own.
-    bound: Mutex<HashMap<(Transport, u16), IpAddr>>,
-    ephemeral_ports: EphemeralPorts,
+    pub(super) bound: Mutex<HashSet<(Transport, SocketAddr)>>,
+    pub(super) ephemeral_ports: EphemeralPorts,
     pub(super) names: Names,
     pub(super) tls: Arc<TlsTrust>,
     pub(super) http_client: IdleCell<HttpClient>,
@@ -199,106 +198,6 @@ impl PodNet {
                 let permitted = net.permits(address, reason);
                 Box::pin(async move { permitted })
             });
-    }
-
-    /// The second wall, behind the rewriting: addresses as they reach the system.
-    fn permits(&self, address: SocketAddr, reason: SocketAddrUse) -> bool {
-        if self.released.load(Ordering::Acquire) || !self.is_right_thread() {
-            return false;
-        }
-        let ip = address.ip();
-        match reason {
-            SocketAddrUse::TcpBind | SocketAddrUse::UdpBind => {
-                // On the node's network the kernel picks the source of a connection, and a port with it.
-                let is_client =
-                    matches!(self.place, Place::Node { .. }) && ip.is_unspecified() && address.port() == 0;
-                is_client || self.place.is_own(ip)
-            }
-            SocketAddrUse::TcpListen => self.place.is_own(ip),
-            SocketAddrUse::TcpConnect => self.permits_sending(address, Transport::Tcp),
-            SocketAddrUse::UdpSend => self.permits_sending(address, Transport::Udp),
-            SocketAddrUse::TcpAccept | SocketAddrUse::UdpReceive => self.place.may_receive_from(ip),
-        }
-    }
-
-    fn permits_sending(&self, address: SocketAddr, transport: Transport) -> bool {
-        match self.place.destination(address) {
-            Ok(Destination::Remote(_) | Destination::Own(_)) => true,
-            Ok(Destination::Loopback(_)) => match self.place {
-                // Here the alias has taken the place of 127.0.0.1.
-                Place::Pod { alias, .. } => address.ip() == alias,
-                Place::Node { .. } => self.bound_at(address, transport) == Some(address),
-            },
-            Err(_) => false,
-        }
-    }
-
-    /// Whether sockets that the current thread makes are in the right namespace.
-    pub(super) fn is_right_thread(&self) -> bool {
-        match &self.namespace {
-            Some(namespace) => namespace.is_current(),
-            None => namespace::is_outside(),
-        }
-    }
-
-    pub(super) fn place(&self) -> &Place {
-        &self.place
-    }
-
-    /// Remembers that the pod has bound this address.
-    pub(super) fn note_bound(&self, address: SocketAddr, transport: Transport) {
-        if matches!(self.place, Place::Node { .. }) {
-            self.bound.lock().insert((transport, address.port()), address.ip());
-        }
-    }
-
-    /// Forgets an address that the pod no longer has.
-    pub(super) fn forget_bound(&self, address: SocketAddr, transport: Transport) {
-        self.bound.lock().remove(&(transport, address.port()));
-    }
-
-    /// Where a socket of the pod receives what is sent to a port of the node's loopback.
-    fn bound_at(&self, wanted: SocketAddr, transport: Transport) -> Option<SocketAddr> {
-        let ip = *self.bound.lock().get(&(transport, wanted.port()))?;
-        Some(if ip.is_unspecified() { wanted } else { SocketAddr::new(ip, wanted.port()) })
-    }
-
-    /// The address that a connection or datagram to `destination` goes to. Must run in the pod's namespace.
-    pub(super) fn target(
-        &self,
-        destination: Destination,
-        transport: Transport,
-    ) -> Result<SocketAddr, Refusal> {
-        match (destination, &self.place) {
-            (Destination::Remote(address) | Destination::Own(address), _) => Ok(address),
-            (Destination::Loopback(wanted), Place::Pod { ip, alias }) => {
-                let on_loopback = SocketAddr::new((*alias).into(), wanted.port());
-                let is_there = socket::is_receiving(on_loopback, transport);
-                Ok(if is_there { on_loopback } else { SocketAddr::new((*ip).into(), wanted.port()) })
-            }
-            (Destination::Loopback(wanted), Place::Node { .. }) => {
-                self.bound_at(wanted, transport).ok_or(Refusal::Refused)
-            }
-        }
-    }
-
-    /// The address and port to bind a socket to before it connects; none where the kernel may choose. Must run in the
-    /// pod's namespace.
-    pub(super) fn source(&self, destination: Destination) -> Option<SocketAddr> {
-        let ip = self.source_ip(destination)?;
-        Some(self.ephemeral_ports.pick(ip))
-    }
-
-    /// The address that connections to `destination` come from; none where the kernel may choose.
-    pub(super) fn source_ip(&self, destination: Destination) -> Option<IpAddr> {
-        match (&self.place, destination) {
-            (Place::Node { .. }, _) => None,
-            (Place::Pod { ip, .. }, Destination::Remote(_)) => Some((*ip).into()),
-            // Within the pod, traffic takes the short way and not the one through the node.
-            (Place::Pod { alias, .. }, Destination::Own(_) | Destination::Loopback(_)) => {
-                Some((*alias).into())
-            }
-        }
     }
 
     /// Runs a short closure where this pod's sockets have to be made.

@@ -106,7 +106,7 @@ impl Place {
             }
             Self::Pod { .. } if is_prohibited(ip) || ip.is_loopback() => Err(Refusal::Prohibited),
             Self::Pod { .. } if ip.is_ipv6() => Err(Refusal::Unreachable),
-            Self::Node { host_loopback: false, .. } if is_localhost(ip) => Ok(Destination::Loopback(wanted)),
+            Self::Node { .. } if is_localhost(ip) => Ok(Destination::Loopback(wanted)),
             Self::Node { host_loopback: false, .. } if ip.is_loopback() => Err(Refusal::Prohibited),
             Self::Node { .. } if is_prohibited(ip) => Err(Refusal::Prohibited),
             _ => Ok(Destination::Remote(wanted)),
@@ -270,8 +270,8 @@ mod tests {
         let loopback = |text| Ok(Destination::Loopback(address(text)));
         let remote = |text| Ok(Destination::Remote(address(text)));
         for (wanted, closed, open) in [
-            ("127.0.0.1:80", loopback("127.0.0.1:80"), remote("127.0.0.1:80")),
-            ("[::1]:80", loopback("[::1]:80"), remote("[::1]:80")),
+            ("127.0.0.1:80", loopback("127.0.0.1:80"), loopback("127.0.0.1:80")),
+            ("[::1]:80", loopback("[::1]:80"), loopback("[::1]:80")),
             ("127.0.0.53:53", Err(Refusal::Prohibited), remote("127.0.0.53:53")),
             ("192.0.2.7:80", remote("192.0.2.7:80"), remote("192.0.2.7:80")),
             ("[2001:db8::1]:80", remote("[2001:db8::1]:80"), remote("[2001:db8::1]:80")),

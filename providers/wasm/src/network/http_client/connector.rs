@@ -89,7 +89,7 @@ async fn connect_to(net: &PodNet, wanted: std::net::SocketAddr) -> Result<TcpStr
     if !net.is_right_thread() {
         return Err(ConnectError::WrongThread);
     }
-    let destination = net.place().destination(wanted)?;
+    let destination = net.place.destination(wanted)?;
     let target = net.target(destination, Transport::Tcp)?;
     let source = net.source_ip(destination).map(|ip| (ip, 0).into());
     let stream = socket::outgoing(source, target)?.connect(target).await?;

@@ -54,7 +54,7 @@ struct Route {
 fn route(guest: &GuestNet, wanted: IpSocketAddress, transport: Transport) -> Result<Route, SocketError> {
     let net = guest.pod();
     ensure_right_thread(guest)?;
-    let destination = net.place().destination(wanted.into()).map_err(code)?;
+    let destination = net.place.destination(wanted.into()).map_err(code)?;
     let target = net.target(destination, transport).map_err(code)?;
     Ok(Route { destination, target })
 }
@@ -66,7 +66,7 @@ fn bind_address(
     transport: Transport,
 ) -> Result<SocketAddr, SocketError> {
     ensure_right_thread(guest)?;
-    Ok(guest.pod().place().bind(wanted.into(), transport).map_err(code)?)
+    Ok(guest.pod().place.bind(wanted.into(), transport).map_err(code)?)
 }
 
 fn ensure_right_thread(guest: &GuestNet) -> Result<(), SocketError> {
@@ -81,7 +81,7 @@ fn ensure_right_thread(guest: &GuestNet) -> Result<(), SocketError> {
 
 /// The address as the guest knows it.
 fn as_seen_by_guest(guest: &GuestNet, address: IpSocketAddress) -> IpSocketAddress {
-    guest.pod().place().as_seen_by_guest(address.into()).into()
+    guest.pod().place.as_seen_by_guest(address.into()).into()
 }
 
 fn code(refusal: Refusal) -> ErrorCode {

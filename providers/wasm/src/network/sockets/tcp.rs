@@ -75,7 +75,7 @@ async fn start_connect<T: GuestNetView>(
     match data.sockets().local_address(Resource::new_borrow(handle)) {
         Ok(local) => {
             let local = SocketAddr::from(local).ip();
-            if !data.guest_net().pod().place().may_leave_from(local, route.destination) {
+            if !data.guest_net().pod().place.may_leave_from(local, route.destination) {
                 return Err(ErrorCode::RemoteUnreachable.into());
             }
         }

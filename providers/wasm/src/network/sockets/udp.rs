@@ -92,7 +92,7 @@ async fn stream<T: GuestNetView>(
     let handle = socket.rep();
     let route = remote.map(|remote| route(data.guest_net(), remote, Transport::Udp)).transpose()?;
     let local = local_address(data, handle)?;
-    let place = data.guest_net().pod().place();
+    let place = &data.guest_net().pod().place;
     if route.as_ref().is_some_and(|route| !place.may_leave_from(local.ip(), route.destination)) {
         return Err(ErrorCode::RemoteUnreachable.into());
     }

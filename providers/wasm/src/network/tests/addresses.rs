@@ -7,10 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use coracle_provider::{ErrorKind, NetworkMode, PortMapping, Protocol};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
-use super::super::netlink::{MAIN_TABLE, Netlink};
+use super::super::namespace::Namespace;
+use super::super::netlink::{MAIN_TABLE, Netlink, VethEnd};
 use super::super::{DEFAULT_BLOCK, Network, NetworkConfig, NetworkError, PodRangeConfig};
 use super::bed::{
-    GuestRuntime, NODE_IP, address_mode_config, ask, eventually, forwarded, interfaces, on_a_machine,
+    GuestRuntime, NODE_IP, RANGE, address_mode_config, ask, eventually, forwarded, interfaces, on_a_machine,
     pod_network, sandbox, set, tell_peers,
 };
 
@@ -173,6 +174,43 @@ fn a_machine_without_an_address_gives_the_range_one() {
 }
 
 #[test]
+fn pods_of_a_range_that_nobody_knows_show_the_nodes_address() {
+    on_a_machine(|| async {
+        let elsewhere = Elsewhere::join_by_a_wire().await;
+        for (pod_range, reached) in [
+            (PodRangeConfig::FirstFree(DEFAULT_BLOCK), true),
+            (PodRangeConfig::Assigned(RANGE.parse().unwrap()), false),
+        ] {
+            let network =
+                Network::detect(NetworkConfig { pod_range, ..address_mode_config() }).await.unwrap();
+            let pod = network.attach(&sandbox("web")).unwrap();
+            let guests = GuestRuntime::new(&network);
+            let source = SocketAddr::new(pod.ips()[0], 0);
+            let outcome = guests.run(connect_from(source, elsewhere.listener)).await;
+            assert_eq!(outcome.is_ok(), reached);
+            assert_eq!(elsewhere.last_peer(), reached.then_some(Elsewhere::NODE.into()));
+        }
+    });
+}
+
+#[test]
+fn a_node_that_forwards_nothing_keeps_pods_on_its_own_addresses() {
+    on_a_machine(|| async {
+        // What a firewall may do, done by other means.
+        set("ipv4/ip_forward", "1");
+        set("ipv4/conf/default/forwarding", "0");
+        let first_free = PodRangeConfig::FirstFree(DEFAULT_BLOCK);
+        let network =
+            Network::detect(NetworkConfig { pod_range: first_free, ..address_mode_config() }).await.unwrap();
+        assert_eq!(network.pod_range(), None);
+        eventually("the end of the interface", || interfaces().is_empty()).await;
+
+        // Who assigned a range will see to the firewall, too.
+        pod_network().await;
+    });
+}
+
+#[test]
 fn without_the_rights_pods_use_the_node() {
     on_a_machine(|| async {
         let mine = capabilities(None).unwrap();
@@ -265,4 +303,49 @@ async fn routes_to_pods() -> Vec<IpAddr> {
         .map(|route| route.network().into())
         .filter(|ip: &IpAddr| ip.to_string().starts_with("10."))
         .collect()
+}
+
+/// Another machine, which knows no way to pods.
+struct Elsewhere {
+    listener: SocketAddr,
+    peers: std::sync::mpsc::Receiver<IpAddr>,
+    _namespace: std::sync::Arc<Namespace>,
+}
+
+impl Elsewhere {
+    /// This machine's address at the wire.
+    const NODE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+    const OTHER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+
+    async fn join_by_a_wire() -> Self {
+        let namespace = Namespace::create().unwrap();
+        let (here, there) = (Netlink::connect().unwrap(), Netlink::connect_in(&namespace).unwrap());
+        let end = |name, last| VethEnd { name, mac: [2, 0, 0, 0, 1, last] };
+        here.add_veth(end("wire0", 1), end("wire1", 2), &namespace, None).await.unwrap();
+        for (netlink, interface, own, other) in
+            [(&here, "wire0", Self::NODE, Self::OTHER), (&there, "wire1", Self::OTHER, Self::NODE)]
+        {
+            let index = netlink.set_up(interface).await.unwrap();
+            netlink.add_address(index, own).await.unwrap();
+            netlink.add_route(other.into(), other, index, Some(own), MAIN_TABLE).await.unwrap();
+        }
+        here.wait_until_running("wire0").await.unwrap();
+        there.wait_until_running("wire1").await.unwrap();
+
+        let listener = namespace.run(|| std::net::TcpListener::bind((Self::OTHER, 7000))).unwrap().unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, peers) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            while let Ok((_, peer)) = listener.accept() {
+                if sender.send(peer.ip()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { listener: address, peers, _namespace: namespace }
+    }
+
+    fn last_peer(&self) -> Option<IpAddr> {
+        self.peers.recv_timeout(std::time::Duration::from_millis(200)).ok()
+    }
 }

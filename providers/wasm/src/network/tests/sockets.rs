@@ -132,7 +132,9 @@ fn a_socket_on_localhost_cannot_reach_other_pods() {
             sockets(&guests, &a, &format!("udp-call 0.0.0.0:0 {target} hi")).await,
             format!("hi from {target}")
         );
-        // The kernel would deliver this one past the node.
+        // The kernel would deliver these past the node.
+        let connected = sockets(&guests, &a, &format!("udp-connect 127.0.0.1:0 {target} hi")).await;
+        assert_eq!(connected, "error: HostUnreachable");
         assert_eq!(
             sockets(&guests, &a, &format!("udp-call 127.0.0.1:0 {target} hi")).await,
             "error: HostUnreachable"
@@ -151,6 +153,8 @@ fn guests_of_any_version_get_these_functions() {
         let pod = network.attach(&config).unwrap();
         let other = network.attach(&sandbox("other")).unwrap();
         tell_peers(other.listen_tcp(7000).unwrap());
+        let served = guests.start(run_in(&pod, "udp-echo 127.0.0.1:5000"));
+        tokio::time::sleep(Duration::from_millis(300)).await;
         let (ip, other) = (pod.ips()[0], other.ips()[0]);
         for version in ["0.2.0", "0.2.1", "0.2.3", "0.2.6", "0.2.9"] {
             let component = sockets_for_version(version);
@@ -163,6 +167,8 @@ fn guests_of_any_version_get_these_functions() {
                 ("udp-loopback 127.0.0.1:82 127.0.0.1", format!("client {ip}, answer from 127.0.0.1:82")),
                 ("udp-loopback 0.0.0.0:82 127.0.0.1", format!("client {ip}, answer from {ip}:82")),
                 ("udp-call 0.0.0.0:0 169.254.169.254:53 x", "error: PermissionDenied".into()),
+                ("udp-connect 0.0.0.0:0 127.0.0.1:5000 hi", format!("hi: {ip} -> 127.0.0.1")),
+                ("udp-connect 127.0.0.1:0 127.0.0.1:5000 hi", "hi: 127.0.0.1 -> 127.0.0.1".into()),
                 ("resolve db", "192.0.2.99".into()),
             ] {
                 let (component, pod, arguments) = (component.clone(), pod.clone(), arguments.to_owned());
@@ -172,6 +178,7 @@ fn guests_of_any_version_get_these_functions() {
                 assert!(printed.starts_with(&outcome), "{what}: {printed}");
             }
         }
+        served.abort();
     });
 }
 
@@ -288,6 +295,9 @@ fn the_nodes_loopback_is_open_where_that_was_asked_for() {
         for pod in [by_pod, by_operator] {
             let printed = sockets(&guests, &pod, "connect 127.0.0.1:7000").await;
             assert!(printed.ends_with("-> 127.0.0.1:7000"), "{printed}");
+            // The pod's own services come first.
+            let printed = sockets(&guests, &pod, "loopback 0.0.0.0:7001 127.0.0.1").await;
+            assert!(printed.contains("-> 192.0.2.10:7001"), "{printed}");
         }
     });
 }

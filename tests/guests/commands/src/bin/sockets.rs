@@ -6,6 +6,7 @@
 //! - `loopback LISTEN CONNECT` both ends of a connection to a listener of its own; `CONNECT` may leave out the port
 //! - `udp-echo ADDRESS` nothing: it sends every datagram back
 //! - `udp-call LOCAL REMOTE TEXT` the answer to a datagram, and where it came from
+//! - `udp-connect LOCAL REMOTE TEXT` the answer on a connected socket, and both of its ends
 //! - `udp-loopback LISTEN CONNECT` as `loopback`, with datagrams
 //! - `resolve NAME` its addresses
 
@@ -22,6 +23,7 @@ fn main() {
         ["loopback", listen, connect] => loopback(listen, connect),
         ["udp-echo", address] => udp_echo(address),
         ["udp-call", local, remote, text] => udp_call(local, remote, text),
+        ["udp-connect", local, remote, text] => udp_connect(local, remote, text),
         ["udp-loopback", listen, connect] => udp_loopback(listen, connect),
         ["resolve", name] => resolve(name),
         _ => Err(io::Error::other("unknown command")),
@@ -74,6 +76,16 @@ fn udp_call(local: &str, remote: &str, text: &str) -> io::Result<String> {
     let mut buffer = [0; 1024];
     let (length, peer) = socket.recv_from(&mut buffer)?;
     Ok(format!("{} from {peer}", String::from_utf8_lossy(&buffer[..length])))
+}
+
+fn udp_connect(local: &str, remote: &str, text: &str) -> io::Result<String> {
+    let socket = UdpSocket::bind(local)?;
+    socket.connect(remote)?;
+    socket.send(text.as_bytes())?;
+    let mut buffer = [0; 1024];
+    let length = socket.recv(&mut buffer)?;
+    let answer = String::from_utf8_lossy(&buffer[..length]);
+    Ok(format!("{answer}: {} -> {}", socket.local_addr()?.ip(), socket.peer_addr()?))
 }
 
 fn udp_loopback(listen: &str, connect: &str) -> io::Result<String> {

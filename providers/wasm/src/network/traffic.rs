@@ -1,0 +1,120 @@
+//! Where a pod's packets come from and may go: its policy, applied to what is there.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::Ordering;
+
+use wasmtime_wasi::sockets::SocketAddrUse;
+
+use super::namespace;
+use super::pod::PodNet;
+use super::policy::{Destination, Place, Refusal, Transport};
+use super::socket;
+
+impl PodNet {
+    /// Whether sockets that the current thread makes are in the right namespace.
+    pub(super) fn is_right_thread(&self) -> bool {
+        match &self.namespace {
+            Some(namespace) => namespace.is_current(),
+            None => namespace::is_outside(),
+        }
+    }
+
+    /// The address that a connection or datagram to `destination` goes to. Must run in the pod's namespace.
+    pub(super) fn target(
+        &self,
+        destination: Destination,
+        transport: Transport,
+    ) -> Result<SocketAddr, Refusal> {
+        match (destination, &self.place) {
+            (Destination::Remote(address) | Destination::Own(address), _) => Ok(address),
+            (Destination::Loopback(wanted), Place::Pod { ip, alias }) => {
+                let on_loopback = SocketAddr::new((*alias).into(), wanted.port());
+                let is_there = socket::is_receiving(on_loopback, transport);
+                Ok(if is_there { on_loopback } else { SocketAddr::new((*ip).into(), wanted.port()) })
+            }
+            (Destination::Loopback(wanted), Place::Node { host_loopback, .. }) => {
+                self.bound_at(wanted, transport).or(host_loopback.then_some(wanted)).ok_or(Refusal::Refused)
+            }
+        }
+    }
+
+    /// The address and port to bind a socket to before it connects; none where the kernel may choose. Must run in the
+    /// pod's namespace.
+    pub(super) fn source(&self, destination: Destination) -> Option<SocketAddr> {
+        let ip = self.source_ip(destination)?;
+        Some(self.ephemeral_ports.pick(ip))
+    }
+
+    /// The address that connections to `destination` come from; none where the kernel may choose.
+    pub(super) fn source_ip(&self, destination: Destination) -> Option<IpAddr> {
+        match (&self.place, destination) {
+            (Place::Node { .. }, _) => None,
+            (Place::Pod { ip, .. }, Destination::Remote(_)) => Some((*ip).into()),
+            // Within the pod, traffic takes the short way and not the one through the node.
+            (Place::Pod { alias, .. }, Destination::Own(_) | Destination::Loopback(_)) => {
+                Some((*alias).into())
+            }
+        }
+    }
+
+    /// Remembers that the pod has bound this address.
+    pub(super) fn note_bound(&self, address: SocketAddr, transport: Transport) {
+        if matches!(self.place, Place::Node { .. }) {
+            self.bound.lock().insert((transport, address));
+        }
+    }
+
+    /// Forgets an address that the pod no longer has.
+    pub(super) fn forget_bound(&self, address: SocketAddr, transport: Transport) {
+        self.bound.lock().remove(&(transport, address));
+    }
+
+    /// Where a socket of the pod receives what is sent to a port of the node's loopback: there, or on another of the node's
+    /// addresses.
+    fn bound_at(&self, wanted: SocketAddr, transport: Transport) -> Option<SocketAddr> {
+        let Place::Node { addresses, .. } = &self.place else { return None };
+        let bound = self.bound.lock();
+        let is_bound = |address: SocketAddr| bound.contains(&(transport, address));
+        let at = |ip: IpAddr| SocketAddr::new(ip, wanted.port());
+        let anywhere =
+            if wanted.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        if is_bound(wanted) || is_bound(at(anywhere)) {
+            return Some(wanted);
+        }
+        addresses.iter().map(|ip| at(*ip)).find(|address| is_bound(*address))
+    }
+
+    /// The second wall, behind the rewriting: addresses as they reach the system.
+    pub(super) fn permits(&self, address: SocketAddr, reason: SocketAddrUse) -> bool {
+        if self.released.load(Ordering::Acquire) || !self.is_right_thread() {
+            return false;
+        }
+        let ip = address.ip();
+        match reason {
+            SocketAddrUse::TcpBind | SocketAddrUse::UdpBind => {
+                // On the node's network the kernel picks the source of a connection, and a port with it.
+                let is_client =
+                    matches!(self.place, Place::Node { .. }) && ip.is_unspecified() && address.port() == 0;
+                is_client || self.place.is_own(ip)
+            }
+            SocketAddrUse::TcpListen => self.place.is_own(ip),
+            SocketAddrUse::TcpConnect => self.permits_sending(address, Transport::Tcp),
+            SocketAddrUse::UdpSend => self.permits_sending(address, Transport::Udp),
+            SocketAddrUse::TcpAccept | SocketAddrUse::UdpReceive => self.place.may_receive_from(ip),
+        }
+    }
+
+    fn permits_sending(&self, address: SocketAddr, transport: Transport) -> bool {
+        match self.place.destination(address) {
+            Ok(Destination::Remote(_) | Destination::Own(_)) => true,
+            Ok(Destination::Loopback(_)) => match self.place {
+                // Here the alias has taken the place of 127.0.0.1.
+                Place::Pod { alias, .. } => address.ip() == alias,
+                Place::Node { host_loopback, .. } => {
+                    host_loopback || self.bound_at(address, transport) == Some(address)
+                }
+            },
+            Err(_) => false,
+        }
+    }
+}
