@@ -54,7 +54,7 @@ pub async fn connect(kubeconfig: &Path, options: ClientOptions) -> Result<Arc<Ap
         kubeconfig: kubeconfig.to_owned(),
         options,
         limit,
-        connections: Mutex::new(connections),
+        connections: Arc::new(Mutex::new(connections)),
     }))
 }
 
@@ -64,7 +64,7 @@ pub struct ApiClient {
     kubeconfig: PathBuf,
     options: ClientOptions,
     limit: Option<TokenBucket>,
-    connections: Mutex<Connections>,
+    connections: Arc<Mutex<Connections>>,
 }
 
 impl ApiClient {
@@ -74,6 +74,16 @@ impl ApiClient {
         let connections = Connections::load(&self.kubeconfig, &self.options).await?;
         *self.connections.lock() = connections;
         Ok(())
+    }
+
+    /// The same connections without the limit on calls, for heartbeats: they must not wait behind other calls.
+    pub(crate) fn unlimited(&self) -> Self {
+        Self {
+            kubeconfig: self.kubeconfig.clone(),
+            options: self.options.clone(),
+            limit: None,
+            connections: Arc::clone(&self.connections),
+        }
     }
 
     /// The current client, for calls that no adapter here makes.
@@ -169,7 +179,7 @@ impl ApiClient {
             kubeconfig: PathBuf::new(),
             options: ClientOptions::default(),
             limit: None,
-            connections: Mutex::new(Connections { calls: client, watches }),
+            connections: Arc::new(Mutex::new(Connections { calls: client, watches })),
         }
     }
 }

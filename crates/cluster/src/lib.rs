@@ -1,4 +1,7 @@
 //! The kube adapters behind the core's ports.
+//!
+//! [`connect`] gives the client that all of them share. [`NodeWatch`] follows this node's Node, for the adapters that need
+//! it. What has a `run` works only while that future is polled, and ends when it is dropped.
 
 mod access;
 mod api;

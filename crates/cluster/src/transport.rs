@@ -41,7 +41,10 @@ fn connector(config: &Config) -> Result<HttpsConnector<HttpConnector>, kube::Err
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_nodelay(true);
+    // What the pings of HTTP/2 do, where there is only HTTP/1.1.
     http.set_keepalive(Some(PING_INTERVAL));
+    http.set_keepalive_interval(Some(PING_TIMEOUT / 3));
+    http.set_keepalive_retries(Some(3));
     http.set_connect_timeout(Some(CONNECT_TIMEOUT));
 
     let mut builder =

@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use rand::Rng;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::patch::node_status_patch;
 use super::register::register;
@@ -45,7 +45,7 @@ impl Default for NodeOptions {
 
 /// Registers this node and keeps its status current.
 pub struct NodeController {
-    client: Arc<ApiClient>,
+    client: ApiClient,
     watch: Arc<NodeWatch>,
     source: Arc<dyn NodeStatusSource>,
     events: Arc<dyn EventSink>,
@@ -60,14 +60,14 @@ pub struct NodeController {
 impl NodeController {
     /// A controller of the Node that `watch` watches.
     pub fn new(
-        client: Arc<ApiClient>,
+        client: &ApiClient,
         watch: Arc<NodeWatch>,
         source: Arc<dyn NodeStatusSource>,
         events: Arc<dyn EventSink>,
         options: NodeOptions,
     ) -> Self {
         Self {
-            client,
+            client: client.unlimited(),
             watch,
             source,
             events,
@@ -93,13 +93,11 @@ impl NodeController {
     }
 
     async fn update_node_status(&mut self) {
-        for attempt in 0..TRIES {
-            match self.try_update_node_status(attempt == 0).await {
+        for attempt in 1..=TRIES {
+            match self.try_update_node_status(attempt == 1).await {
                 Ok(()) => return,
-                Err(error) => {
-                    let (node, last) = (self.watch.name(), attempt + 1 == TRIES);
-                    warn!(node, last, "node status not written: {error}");
-                }
+                Err(error) if attempt < TRIES => debug!(node = self.watch.name(), attempt, "{error}"),
+                Err(error) => warn!(node = self.watch.name(), "node status not written: {error}"),
             }
         }
     }

@@ -28,7 +28,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(7);
 
 /// Keeps the lease of this node in `kube-node-lease`: as long as it is renewed, the node counts as alive.
 pub struct LeaseController {
-    client: Arc<ApiClient>,
+    client: ApiClient,
     node: Arc<NodeWatch>,
     duration: Duration,
     /// The lease as our last write left it.
@@ -37,14 +37,12 @@ pub struct LeaseController {
 
 impl LeaseController {
     /// A controller of the lease of the Node that `node` watches; `duration` is `nodeLeaseDurationSeconds`.
-    pub fn new(client: Arc<ApiClient>, node: Arc<NodeWatch>, duration: Duration) -> Self {
-        Self { client, node, duration, latest: None }
+    pub fn new(client: &ApiClient, node: Arc<NodeWatch>, duration: Duration) -> Self {
+        Self { client: client.unlimited(), node, duration, latest: None }
     }
 
     /// Renews the lease from the time that the Node exists. Ends when it is dropped; the lease then runs out.
     pub async fn run(mut self) {
-        // The lease belongs to the Node, by its UID.
-        self.node.registered().await;
         loop {
             self.sync().await;
             let jitter = rand::rng().random_range(0.0..JITTER);
@@ -59,6 +57,8 @@ impl LeaseController {
         {
             return;
         }
+        // The lease belongs to the Node, by its UID.
+        self.node.registered().await;
         let (lease, created) = self.ensure().await;
         if created {
             self.latest = Some(lease);

@@ -11,15 +11,18 @@ use tower::service_fn;
 
 use super::*;
 
+/// A status, and the lines of a body.
+type Answer = (u16, Vec<Value>);
+
 /// Answers requests in turn, and keeps their URIs. What is left out of a watch's answer ends it.
 #[derive(Clone, Default)]
 struct Server {
-    answers: Arc<Mutex<VecDeque<(u16, Vec<Value>)>>>,
+    answers: Arc<Mutex<VecDeque<Answer>>>,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
-    fn with(answers: impl IntoIterator<Item = (u16, Vec<Value>)>) -> Self {
+    fn with(answers: impl IntoIterator<Item = Answer>) -> Self {
         Self { answers: Arc::new(Mutex::new(answers.into_iter().collect())), ..Self::default() }
     }
 

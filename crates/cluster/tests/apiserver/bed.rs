@@ -1,5 +1,6 @@
 //! A node's client and an administrator's on the control plane that all tests share.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub(crate) struct Bed {
     pub(crate) admin: Client,
     /// The name of the node, and of the namespace.
     pub(crate) name: String,
+    /// The kubeconfig of the node.
+    pub(crate) kubeconfig: PathBuf,
     _scratch: Scratch,
 }
 
@@ -47,7 +50,7 @@ impl Bed {
         let kubeconfig = control_plane.node_kubeconfig(&scratch, &name).unwrap();
         let client = connect(&kubeconfig, ClientOptions::default()).await.unwrap();
         let admin = connect(control_plane.admin_kubeconfig(), ClientOptions::default()).await.unwrap();
-        Self { client, admin: admin.kube(), name, _scratch: scratch }
+        Self { client, admin: admin.kube(), name, kubeconfig, _scratch: scratch }
     }
 
     /// Objects of a kind in the test's namespace, for the administrator.
