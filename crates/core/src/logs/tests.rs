@@ -320,6 +320,30 @@ async fn following_survives_rotation_without_losing_a_line() {
     assert_eq!(sink.0.lock().stderr.lines().count(), 15);
 }
 
+/// Looks for the moment between the reader's last look at the old file and its first at the new one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_written_just_before_a_rotation_is_not_lost() {
+    let mut log = TestLog::new("");
+    let (end, sink, reading) = follow(log.path());
+    let mut expected = String::from("ready\n");
+    log.append("2024-01-01T00:00:00Z stdout F ready\n");
+    sink.until(&expected).await;
+    for round in 0..300 {
+        let mut old = log.rotate("0.log.1");
+        old.write_all(b"2024-01-01T00:00:00Z stdout F wake up\n").unwrap();
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < Duration::from_micros(round % 60 * 5) {
+            std::hint::spin_loop();
+        }
+        old.write_all(b"2024-01-01T00:00:00Z stdout F last of the old\n").unwrap();
+        log.append("2024-01-01T00:00:00Z stdout F first of the new\n");
+        expected += "wake up\nlast of the old\nfirst of the new\n";
+        sink.until(&expected).await;
+    }
+    end.send(()).unwrap();
+    finished(reading).await;
+}
+
 #[tokio::test]
 async fn following_ends_after_the_last_byte() {
     let mut log = TestLog::new("2024-01-01T00:00:00Z stdout F first\n");

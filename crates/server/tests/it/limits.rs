@@ -13,6 +13,9 @@ use crate::server::{Setup, TestServer, request};
 /// How long a limit lasts in these tests.
 const SHORT: Duration = Duration::from_millis(300);
 
+/// How late it may be noticed on a busy machine; still less than any limit's default.
+const PATIENCE: Duration = Duration::from_secs(8);
+
 async fn server(change: impl FnOnce(&mut coracle_server::Limits)) -> TestServer {
     let mut setup = Setup::default();
     change(&mut setup.options.limits);
@@ -23,12 +26,12 @@ async fn server(change: impl FnOnce(&mut coracle_server::Limits)) -> TestServer 
 async fn until_closed(stream: &mut (impl AsyncRead + Unpin)) -> Duration {
     let (started, mut rest) = (Instant::now(), Vec::new());
     // Whether it says good-bye or not.
-    _ = timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await.expect("it stays open");
+    _ = timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("it stays open");
     started.elapsed()
 }
 
 fn assert_about(elapsed: Duration, expected: Duration) {
-    assert!((expected / 2..expected * 8).contains(&elapsed), "{elapsed:?} instead of {expected:?}");
+    assert!((expected / 2..PATIENCE).contains(&elapsed), "{elapsed:?} instead of {expected:?}");
 }
 
 #[tokio::test]
@@ -65,17 +68,16 @@ async fn who_was_never_allowed_anything_may_not_stay() {
     // Asking again and again does not help.
     let mut http1 = server.http1(Some(&stranger)).await;
     let started = Instant::now();
-    loop {
-        http1.sender.ready().await.unwrap();
-        match http1.sender.send_request(request("GET", "/pods", None)).await {
-            Ok(answer) => assert_eq!(answer.status(), StatusCode::FORBIDDEN),
-            Err(_) => break,
+    let nagging = async {
+        while let Ok(answer) = http1.sender.send_request(request("GET", "/pods", None)).await {
+            assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+            sleep(SHORT / 10).await;
+            if http1.sender.ready().await.is_err() {
+                break;
+            }
         }
-        sleep(SHORT / 10).await;
-        if http1.sender.ready().await.is_err() {
-            break;
-        }
-    }
+    };
+    timeout(PATIENCE, nagging).await.expect("the stranger may stay");
     assert_about(started.elapsed(), SHORT);
     // Nor does HTTP/2, where a connection can live without requests.
     let mut idle = server.tls(server.client_config(Some(&stranger), "h2")).await.unwrap();

@@ -1,5 +1,8 @@
 //! The API as its clients see it: over real TLS, with a kubelet and an apiserver that are fakes.
 
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used)]
+
 mod access;
 mod fakes;
 mod health;
