@@ -1,3 +1,11 @@
-//! The parts of the `coracle` binary that stand on their own.
+//! The `coracle` binary, in parts: flags and configuration, and the wiring of everything else.
 
+pub mod cli;
 pub mod config;
+mod exit;
+pub mod kubelet;
+mod logging;
+pub mod run;
+mod runtimes;
+mod signals;
+mod version;

@@ -1,0 +1,114 @@
+//! The kubelet's API on 10250, and its health on 10248.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use async_trait::async_trait;
+use coracle_core::host::HostInterface;
+use coracle_core::ports::{AccessReviewer, ApiServer};
+use coracle_server::{
+    Authentication, Authorization, CertificatePair, KubeletAuth, ServerOptions, TlsMinVersion, TlsOptions,
+    TokenWebhook, listen_and_serve_healthz, listen_and_serve_kubelet_server, load_or_generate_self_signed,
+};
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{self, KubeletAuthorizationMode, KubeletConfiguration, Resolved};
+
+/// The server, bound and ready: whoever starts it learns at once if it cannot be.
+pub(super) struct KubeletServer {
+    /// Taken when it is served.
+    parts: Mutex<Option<(TcpListener, TlsOptions, KubeletAuth)>>,
+    shutdown: CancellationToken,
+}
+
+impl KubeletServer {
+    /// Binds the port and reads certificates.
+    pub(super) async fn bind(
+        resolved: &Resolved,
+        reviewer: Arc<dyn AccessReviewer>,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let config = &resolved.config;
+        let tls = tls_options(resolved)?;
+        let auth = KubeletAuth::new(
+            resolved.flags.node_name.clone(),
+            authentication(config, &reviewer),
+            authorization(config, reviewer),
+        )?;
+        let listener = bind(SocketAddr::new(config.address, config.port), "the kubelet's API").await?;
+        Ok(Self { parts: Mutex::new(Some((listener, tls, auth))), shutdown })
+    }
+}
+
+#[async_trait]
+impl ApiServer for KubeletServer {
+    async fn serve(&self, host: Arc<dyn HostInterface>) {
+        let Some((listener, tls, auth)) = self.parts.lock().take() else { return };
+        let options = ServerOptions::default();
+        let served =
+            listen_and_serve_kubelet_server(listener, tls, auth, host, options, self.shutdown.clone());
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the kubelet's API is not served");
+        }
+    }
+}
+
+/// Serves `/healthz` until the end; nothing if its port is 0.
+pub(super) async fn healthz(
+    config: &KubeletConfiguration,
+    shutdown: CancellationToken,
+) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    let listener = match config.healthz_port {
+        0 => None,
+        port => Some(bind(SocketAddr::new(config.healthz_bind_address, port), "healthz").await?),
+    };
+    Ok(async move {
+        if let Some(listener) = listener {
+            listen_and_serve_healthz(listener, shutdown).await;
+        }
+    })
+}
+
+async fn bind(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} for {what}"))
+}
+
+fn tls_options(resolved: &Resolved) -> anyhow::Result<TlsOptions> {
+    let config = &resolved.config;
+    let certificate = match (&config.tls_cert_file, &config.tls_private_key_file) {
+        (Some(cert), Some(key)) => CertificatePair { cert_file: cert.clone(), key_file: key.clone() },
+        _ => load_or_generate_self_signed(&resolved.flags.cert_dir, &resolved.flags.node_name)?,
+    };
+    let min_version = match config.tls_min_version {
+        config::TlsMinVersion::Tls12 => TlsMinVersion::Tls12,
+        config::TlsMinVersion::Tls13 => TlsMinVersion::Tls13,
+    };
+    Ok(TlsOptions { certificate, min_version })
+}
+
+fn authentication(config: &KubeletConfiguration, reviewer: &Arc<dyn AccessReviewer>) -> Authentication {
+    let wanted = &config.authentication;
+    Authentication {
+        client_ca_file: wanted.x509.client_ca_file.clone(),
+        webhook: wanted
+            .webhook
+            .enabled
+            .then(|| TokenWebhook { reviewer: reviewer.clone(), cache_ttl: wanted.webhook.cache_ttl }),
+        anonymous: wanted.anonymous.enabled,
+    }
+}
+
+fn authorization(config: &KubeletConfiguration, reviewer: Arc<dyn AccessReviewer>) -> Authorization {
+    let wanted = &config.authorization;
+    match wanted.mode {
+        KubeletAuthorizationMode::AlwaysAllow => Authorization::AlwaysAllow,
+        KubeletAuthorizationMode::Webhook => Authorization::Webhook {
+            reviewer,
+            cache_authorized_ttl: wanted.webhook.cache_authorized_ttl,
+            cache_unauthorized_ttl: wanted.webhook.cache_unauthorized_ttl,
+        },
+    }
+}

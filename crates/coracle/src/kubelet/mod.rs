@@ -1,0 +1,59 @@
+//! `coracle kubelet`: a node of a cluster (upstream: `cmd/kubelet/app/server.go`).
+
+mod agent;
+mod api_server;
+mod network;
+mod node_reporter;
+mod options;
+
+use std::process::ExitCode;
+
+use crate::config::{KubeletArgs, LogFormat, Resolved};
+use crate::logging::{self, Format};
+use crate::runtimes::Runtimes;
+use crate::signals::Signals;
+use crate::{exit, version};
+
+/// Runs until it is told to end.
+pub fn main(args: KubeletArgs) -> ExitCode {
+    match start(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::report(&error, exit::FAILURE),
+    }
+}
+
+fn start(args: &KubeletArgs) -> anyhow::Result<()> {
+    if args.version()? {
+        println!("Kubernetes {}", version::kubelet_version());
+        return Ok(());
+    }
+    let resolved = args.resolve()?;
+    start_logging(&resolved);
+    let runtimes = Runtimes::start()?;
+    runtimes.control.block_on(async {
+        let mut signals = Signals::listen()?;
+        let agent = tokio::select! {
+            agent = agent::Agent::start(&resolved, &runtimes) => agent?,
+            () = signals.next() => return Ok(()),
+        };
+        signals.next().await;
+        tracing::info!("told to end");
+        tokio::select! {
+            () = agent.shut_down() => {}
+            () = signals.next() => {}
+        }
+        Ok(())
+    })
+}
+
+fn start_logging(resolved: &Resolved) {
+    let format = match resolved.config.logging.format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    logging::start(logging::level(resolved.config.logging.verbosity), format);
+    tracing::info!(version = version::kubelet_version(), node = resolved.flags.node_name, "starting");
+    for warning in &resolved.warnings {
+        tracing::warn!("{warning}");
+    }
+}

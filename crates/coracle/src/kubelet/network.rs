@@ -1,0 +1,58 @@
+//! The network of the node's pods.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use coracle_cluster::NodeWatch;
+use coracle_core::ports::ObjectReader;
+use coracle_wasm::network::{Network, NetworkConfig, PodRangeConfig};
+use k8s_openapi::api::core::v1::Node;
+
+/// How long a new Node waits for a controller to give it a range. A cluster whose ranges come from elsewhere never
+/// gives one; a Node that was here before has had it for long.
+const WAIT_FOR_RANGE: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Sets the network up: addresses of their own where a range is known and the rights are there, else the node's.
+pub(super) async fn set_up(
+    configured_range: &str,
+    node: &NodeWatch,
+    objects: &dyn ObjectReader,
+    node_addresses: Vec<IpAddr>,
+) -> anyhow::Result<Network> {
+    let range = match pod_range(configured_range, node, objects).await {
+        Some(range) => {
+            let range = range.parse().with_context(|| format!("the pod range {range:?} is not a CIDR"))?;
+            PodRangeConfig::Assigned(range)
+        }
+        None => PodRangeConfig::None,
+    };
+    let config = NetworkConfig { pod_range: range, node_addresses, ..NetworkConfig::default() };
+    Network::detect(config).await.context("cannot set up the network of pods")
+}
+
+/// `spec.podCIDR` of the Node, which wins, or `podCIDR` of the configuration.
+async fn pod_range(configured: &str, node: &NodeWatch, objects: &dyn ObjectReader) -> Option<String> {
+    let registered = node.registered().await;
+    if let Some(range) = range_of(&registered) {
+        return Some(range);
+    }
+    if !configured.is_empty() {
+        return Some(configured.to_owned());
+    }
+    tracing::info!(wait = ?WAIT_FOR_RANGE, "waiting for spec.podCIDR of this node");
+    let given = async {
+        loop {
+            if let Some(range) = objects.node().as_deref().and_then(range_of) {
+                return range;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::time::timeout(WAIT_FOR_RANGE, given).await.ok()
+}
+
+fn range_of(node: &Node) -> Option<String> {
+    node.spec.as_ref()?.pod_cidr.clone().filter(|range| !range.is_empty())
+}

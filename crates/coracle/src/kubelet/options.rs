@@ -1,0 +1,115 @@
+//! From the resolved configuration to what each part is made with.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use coracle_cluster::{ClientOptions, EventOptions, NodeOptions};
+use coracle_core::kubelet::KubeletOptions;
+use coracle_core::kuberuntime::{DnsConfigurer, ImageManagerOptions, RuntimeOptions};
+use coracle_core::nodestatus::NodeSettings;
+use coracle_core::pod_workers::PodWorkersOptions;
+use k8s_openapi::api::core::v1::Taint;
+
+use crate::config::{KubeletConfiguration, Resolved};
+use crate::version;
+
+/// What a node that runs nothing but WebAssembly says its architecture is.
+const WASM_ARCHITECTURE: &str = "wasm32-wasi";
+/// The first wait after a crash, unless the longest is shorter.
+const CRASH_LOOP_INITIAL: Duration = Duration::from_secs(10);
+
+/// `kubeAPIQPS` where nobody set it.
+const UPSTREAM_QPS: u32 = 50;
+
+/// The kubelet's own.
+pub(super) fn kubelet_options(resolved: &Resolved, node_ips: Vec<IpAddr>) -> KubeletOptions {
+    let config = &resolved.config;
+    let crash_loop_max = config.crash_loop_back_off.max_container_restart_period;
+    KubeletOptions {
+        node_name: resolved.flags.node_name.clone(),
+        max_pods: usize::try_from(config.max_pods).unwrap_or(usize::MAX),
+        workers: PodWorkersOptions { resync_interval: config.sync_frequency, ..PodWorkersOptions::default() },
+        dns: DnsConfigurer {
+            cluster_dns: config.cluster_dns.iter().map(ToString::to_string).collect(),
+            cluster_domain: config.cluster_domain.clone(),
+            resolver_config: config.resolv_conf.clone(),
+            in_cluster: true,
+        },
+        runtime: RuntimeOptions {
+            pod_logs_dir: config.pod_logs_dir.clone(),
+            crash_loop_initial: CRASH_LOOP_INITIAL.min(crash_loop_max),
+            crash_loop_max,
+            ..RuntimeOptions::default()
+        },
+        images: ImageManagerOptions {
+            max_parallel_pulls: parallel_pulls(config),
+            ..ImageManagerOptions::default()
+        },
+        node_ips,
+    }
+}
+
+fn parallel_pulls(config: &KubeletConfiguration) -> Option<usize> {
+    if config.serialize_image_pulls {
+        return Some(1);
+    }
+    config.max_parallel_image_pulls.and_then(|n| usize::try_from(n).ok())
+}
+
+/// The apiserver's client. A limit holds if somebody chose it: upstream's default of 50 calls a second belongs to a
+/// client without priority and fairness on the other side, and here would only queue what a pod's start waits for.
+pub(super) fn client_options(config: &KubeletConfiguration) -> ClientOptions {
+    let is_chosen = config.kube_api_qps != UPSTREAM_QPS;
+    ClientOptions {
+        qps: is_chosen.then(|| f64::from(config.kube_api_qps)),
+        burst: config.kube_api_burst,
+        ..ClientOptions::default()
+    }
+}
+
+/// The Event writer's.
+pub(super) fn event_options(config: &KubeletConfiguration) -> EventOptions {
+    EventOptions { qps: f64::from(config.event_record_qps), burst: config.event_burst }
+}
+
+/// The Node controller's.
+pub(super) fn node_options(config: &KubeletConfiguration) -> NodeOptions {
+    NodeOptions {
+        register: config.register_node,
+        update_frequency: config.node_status_update_frequency,
+        report_frequency: config.node_status_report_frequency,
+    }
+}
+
+/// What the Node object says by configuration.
+pub(super) fn node_settings(resolved: &Resolved) -> NodeSettings {
+    let config = &resolved.config;
+    // An empty list is a choice, too: no taint.
+    let is_chosen = resolved.effective.get("registerWithTaints").is_some_and(|taints| !taints.is_null());
+    let taints = if is_chosen { config.register_with_taints.clone() } else { vec![wasm_taint()] };
+    NodeSettings {
+        name: resolved.flags.node_name.clone(),
+        hostname: resolved.flags.node_name.clone(),
+        architecture: WASM_ARCHITECTURE.to_owned(),
+        labels: resolved.flags.node_labels.clone(),
+        taints,
+        max_pods: config.max_pods,
+        kubelet_version: version::kubelet_version(),
+        container_runtime_version: format!("wasm://{}", env!("CARGO_PKG_VERSION")),
+        kubelet_port: config.port,
+        // Pods must not be sent here for features that are not there.
+        declared_features: Vec::new(),
+        controller_managed_attach: true,
+        ..NodeSettings::default()
+    }
+}
+
+/// Keeps pods away that did not ask for WebAssembly: nothing else can run here.
+fn wasm_taint() -> Taint {
+    Taint {
+        key: "kubernetes.io/arch".to_owned(),
+        value: Some(WASM_ARCHITECTURE.to_owned()),
+        effect: "NoSchedule".to_owned(),
+        time_added: None,
+    }
+}

@@ -1,0 +1,151 @@
+//! The node that `coracle run` is: one provider, no cluster.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use coracle_core::config::{PodConfig, PodUpdate, StaticSource};
+use coracle_core::kubelet::{Dependencies, Kubelet, KubeletOptions};
+use coracle_core::kuberuntime::{DnsConfigurer, ImageManagerOptions, RuntimeOptions};
+use coracle_core::pod_workers::PodWorkersOptions;
+use coracle_core::providers::{Providers, RegisteredProvider};
+use coracle_volumes::VolumeManager;
+use coracle_wasm::WasmProvider;
+use coracle_wasm::network::{DEFAULT_BLOCK, Network, NetworkConfig, PodRangeConfig};
+use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::args::RunArgs;
+use super::manifest::{Documents, NODE_NAME};
+use super::objects::GivenObjects;
+use super::sink::{News, SessionSink};
+use super::{manifest, progress};
+use crate::runtimes::Runtimes;
+
+/// News that the session has not read yet.
+const NEWS_BUFFER: usize = 1024;
+/// Only an audit: the provider's events tell everything.
+const RELIST_PERIOD: Duration = Duration::from_secs(60);
+
+/// Everything that runs pods, and what it reports.
+pub(super) struct Node {
+    pub(super) kubelet: Arc<Kubelet>,
+    pub(super) pods: Vec<Arc<Pod>>,
+    pub(super) updates: Mutex<Option<mpsc::Receiver<PodUpdate>>>,
+    pub(super) news: Mutex<Option<mpsc::Receiver<News>>>,
+    network: Network,
+    _tasks: JoinSet<()>,
+}
+
+impl Node {
+    /// Sets everything up. Pods are started by the session.
+    pub(super) async fn start(
+        args: &RunArgs,
+        documents: manifest::Documents,
+        root: &Path,
+        runtimes: &Runtimes,
+    ) -> anyhow::Result<Self> {
+        let Documents { pods, config_maps, secrets } = documents;
+        let network = network().await?;
+        let provider = provider(args, root, &network, runtimes).await?;
+        let objects = Arc::new(GivenObjects::new(config_maps, secrets));
+        let volume_options = coracle_volumes::Options {
+            root_dir: root.to_owned(),
+            allow_host_path: true,
+            node_allocatable: Box::new(Default::default),
+        };
+        let volumes = VolumeManager::new(volume_options, objects.clone(), None)?;
+
+        let mut tasks = JoinSet::new();
+        let reports = progress::is_wanted().then(|| {
+            let (reports, receiver) = mpsc::channel(NEWS_BUFFER);
+            tasks.spawn(progress::show(receiver));
+            reports
+        });
+        let (news, news_receiver) = mpsc::channel(NEWS_BUFFER);
+        let sink = Arc::new(SessionSink::new(news));
+        let registered = RegisteredProvider {
+            provider: Arc::new(provider),
+            handlers: vec!["wasm".to_owned()],
+            relist_period: RELIST_PERIOD,
+        };
+        let deps = Dependencies {
+            providers: Providers::new(vec![registered]),
+            status_sink: sink.clone(),
+            event_sink: sink,
+            objects,
+            volumes: Arc::new(volumes),
+            server: None,
+        };
+        let config = PodConfig::new(vec![Arc::new(StaticSource::new(pods.clone()))]);
+        let kubelet = Kubelet::new(options(root, reports), deps, config.sources_ready());
+        let (updates, mut sources) = config.start();
+        tasks.spawn(async move { while sources.join_next().await.is_some() {} });
+        Ok(Self {
+            kubelet,
+            pods,
+            updates: Mutex::new(Some(updates)),
+            news: Mutex::new(Some(news_receiver)),
+            network,
+            _tasks: tasks,
+        })
+    }
+
+    /// Gives back what the process does not give back by ending.
+    pub(super) async fn shut_down(&self) {
+        if let Err(error) = self.network.remove().await {
+            tracing::warn!(%error, "removing the pods' network failed");
+        }
+    }
+}
+
+/// Addresses of their own where the process may give them, else this machine's loopback address.
+async fn network() -> anyhow::Result<Network> {
+    let may_have_own = rustix::process::geteuid().is_root();
+    let pod_range =
+        if may_have_own { PodRangeConfig::FirstFree(DEFAULT_BLOCK) } else { PodRangeConfig::None };
+    let config = NetworkConfig {
+        pod_range,
+        node_addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+        // The developer's own programs on the developer's own machine.
+        host_loopback: true,
+        ..NetworkConfig::default()
+    };
+    Network::detect(config).await.context("cannot set up a network for pods")
+}
+
+async fn provider(
+    args: &RunArgs,
+    root: &Path,
+    network: &Network,
+    runtimes: &Runtimes,
+) -> anyhow::Result<WasmProvider> {
+    let (control, io) = (runtimes.control.handle().clone(), runtimes.io.handle().clone());
+    let mut options = coracle_wasm::Options::new(root.join("wasm"), control, io, network.clone());
+    options.images.allow_local_files = true;
+    options.images.plain_http.clone_from(&args.insecure_registry);
+    WasmProvider::open(options).await.context("cannot start the WebAssembly runtime")
+}
+
+fn options(
+    root: &Path,
+    progress: Option<mpsc::Sender<coracle_core::kuberuntime::PullReport>>,
+) -> KubeletOptions {
+    KubeletOptions {
+        node_name: NODE_NAME.to_owned(),
+        node_ips: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+        max_pods: usize::MAX,
+        workers: PodWorkersOptions::default(),
+        dns: DnsConfigurer { resolver_config: Some("/etc/resolv.conf".into()), ..DnsConfigurer::default() },
+        runtime: RuntimeOptions {
+            pod_logs_dir: root.join("logs/pods"),
+            container_logs_dir: None,
+            ..RuntimeOptions::default()
+        },
+        images: ImageManagerOptions { progress, ..ImageManagerOptions::default() },
+    }
+}
