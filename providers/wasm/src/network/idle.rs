@@ -33,6 +33,11 @@ impl<T: Clone + Send + 'static> IdleCell<T> {
         Ok(value)
     }
 
+    /// Drops the value now.
+    pub(super) fn clear(&self) {
+        self.0.lock().take();
+    }
+
     /// Ends on its own, at the latest one idle time after the cell is gone.
     fn drop_when_idle(&self) {
         let cell = Arc::downgrade(&self.0);

@@ -179,9 +179,10 @@ impl PodNet {
         socket.connect(target).await
     }
 
-    /// Gives the address back. Guests that still live can make no further sockets.
+    /// Gives the address back, once the pod's guests have ended. One that still lives can make no further connections.
     pub fn release(&self) {
         self.released.store(true, Ordering::Release);
+        self.http_client.clear();
         self.lease.lock().take();
     }
 

@@ -1,5 +1,6 @@
 //! Connections for outgoing requests.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
@@ -11,11 +12,12 @@ use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use wasmtime_wasi::sockets::SocketAddrUse;
 
 use super::DEFAULT_TIMEOUT;
 use super::error::ConnectError;
 use crate::network::pod::PodNet;
-use crate::network::policy::Transport;
+use crate::network::policy::{Refusal, Transport};
 use crate::network::socket;
 
 tokio::task_local! {
@@ -85,12 +87,15 @@ async fn connect_tcp(net: &PodNet, host: &str, port: u16) -> Result<TcpStream, C
     Err(failure)
 }
 
-async fn connect_to(net: &PodNet, wanted: std::net::SocketAddr) -> Result<TcpStream, ConnectError> {
+async fn connect_to(net: &PodNet, wanted: SocketAddr) -> Result<TcpStream, ConnectError> {
     if !net.is_right_thread() {
         return Err(ConnectError::WrongThread);
     }
     let destination = net.place.destination(wanted)?;
     let target = net.target(destination, Transport::Tcp)?;
+    if !net.permits(target, SocketAddrUse::TcpConnect) {
+        return Err(Refusal::Prohibited.into());
+    }
     let source = net.source_ip(destination).map(|ip| (ip, 0).into());
     let stream = socket::outgoing(source, target)?.connect(target).await?;
     // Requests are written in whole pieces: waiting for more to send would only delay them.

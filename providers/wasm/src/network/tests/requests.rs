@@ -35,6 +35,10 @@ fn requests_come_from_the_pod_and_share_connections() {
         // Another instance of the guest, the same connection.
         assert_eq!(http(&guests, &pod, "/fetch/server.example:7000/peer").await, first);
 
+        pod.release();
+        let after = guests.run(get(&pod, "http://192.0.2.10:7000/peer", RequestOptions::default())).await;
+        assert!(matches!(after, Err(Error::DestinationIpProhibited)), "{after:?}");
+
         let other = pod_knowing(&network, "server.example", NODE_IP.into());
         let peer: SocketAddr =
             http(&guests, &other, "/fetch/server.example:7000/peer").await.parse().unwrap();
