@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use coracle_provider::RegistryAuth;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, WWW_AUTHENTICATE};
-use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect};
 use tokio::sync::OnceCell;
 
 use super::digest::Digest;
@@ -120,16 +120,23 @@ fn tls_config() -> Result<rustls::ClientConfig, RegistryError> {
     Ok(config)
 }
 
-/// Registries send readers of blobs elsewhere, but never from an encrypted connection to an open one.
 fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
-    let was_encrypted = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
-    if attempt.previous().len() > MAX_REDIRECTS {
-        return attempt.error("too many redirects");
+    match check_redirect(attempt.previous(), attempt.url()) {
+        Ok(()) => attempt.follow(),
+        Err(reason) => attempt.error(reason),
     }
-    if was_encrypted && attempt.url().scheme() != "https" {
-        return attempt.error("a redirect from https to http");
+}
+
+/// Registries send readers of blobs elsewhere, but never from an encrypted connection to an open one.
+fn check_redirect(previous: &[Url], next: &Url) -> Result<(), &'static str> {
+    if previous.len() > MAX_REDIRECTS {
+        return Err("too many redirects");
     }
-    attempt.follow()
+    let was_encrypted = previous.last().is_some_and(|url| url.scheme() == "https");
+    if was_encrypted && next.scheme() != "https" {
+        return Err("a redirect from https to http");
+    }
+    Ok(())
 }
 
 impl Session {
@@ -220,4 +227,42 @@ async fn read_at_most(response: &mut Response, limit: u64) -> Result<Vec<u8>, Re
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_stay_encrypted() {
+        let url = |text: &str| Url::parse(text).unwrap();
+        for (previous, next, allowed) in [
+            ("https://a.example.com/", "https://b.example.com/", true),
+            ("https://a.example.com/", "http://a.example.com/", false),
+            ("http://a.example.com/", "http://b.example.com/", true),
+            ("http://a.example.com/", "https://a.example.com/", true),
+        ] {
+            let checked = check_redirect(&[url(previous)], &url(next));
+            assert_eq!(checked.is_ok(), allowed, "{previous} -> {next}");
+        }
+    }
+
+    #[test]
+    fn tls_is_left_out_only_where_that_was_said_or_on_this_machine() {
+        let second = Duration::from_secs(1);
+        let registries = Registries::new(vec!["plain.example.com:5000".to_owned()], second, second);
+        for (reference, is_plain) in [
+            ("plain.example.com:5000/a", true),
+            ("plain.example.com/a", false),
+            ("other.example.com:5000/a", false),
+            ("nginx", false),
+            ("localhost:5000/a", true),
+            ("127.0.0.2/a", true),
+            ("[::1]:5000/a", true),
+            ("localhost:443/a", false),
+        ] {
+            let reference = Reference::parse(reference).unwrap();
+            assert_eq!(registries.is_plain_http(&reference), is_plain, "{reference}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ mod layout;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,8 +38,8 @@ pub(super) struct Store {
 /// What is present, as everybody may see it.
 #[derive(Clone, Default)]
 struct View {
-    images: HashMap<Digest, Named>,
-    names: HashMap<String, Digest>,
+    images: BTreeMap<Digest, Named>,
+    names: BTreeMap<String, Digest>,
 }
 
 /// An image and the names that lead to it.
@@ -131,11 +131,8 @@ impl Store {
     /// Makes a file stay, now or once it comes; says whether it is there already, with that size. Blocks.
     pub(super) fn hold(&self, lease: &Lease, key: &FileKey, size: u64) -> bool {
         let mut files = self.files.lock();
-        let mut leased = lease.0.lock();
-        if !leased.contains(key) {
-            files.entry(key.clone()).or_insert(Held { users: 0, size }).users += 1;
-            leased.push(key.clone());
-        }
+        files.entry(key.clone()).or_insert(Held { users: 0, size }).users += 1;
+        lease.0.lock().push(key.clone());
         self.layout.size(key) == Some(size)
     }
 
@@ -236,11 +233,9 @@ impl View {
 
     /// The entries of `index.json`.
     fn index(&self) -> Vec<super::manifest::Descriptor> {
-        let entries = |named: &Named| {
-            let image = named.image.clone();
-            named.names.clone().into_iter().map(move |name| image.index_entry(&name))
-        };
-        self.images.values().flat_map(entries).collect()
+        let entry =
+            |(name, digest): (&String, &Digest)| Some(self.images.get(digest)?.image.index_entry(name));
+        self.names.iter().filter_map(entry).collect()
     }
 }
 

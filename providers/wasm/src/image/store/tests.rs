@@ -235,15 +235,20 @@ fn a_damaged_image_is_dropped_and_the_others_stay() {
         let blobs = bed.root().join("blobs/sha256");
         let layer = blobs.join(Digest::of(&wasm("broken")).hex());
         let config = json!({"os": "wasip1", "architecture": "wasm"}).to_string();
-        let replace = |path: &Path, content: &[u8]| {
+        let config = blobs.join(Digest::of(config.as_bytes()).hex());
+        let replace = |path: &Path, change: fn(String) -> String| {
+            let content = String::from_utf8(fs::read(path).unwrap()).unwrap();
             fs::remove_file(path).unwrap();
-            fs::write(path, content).unwrap();
+            fs::write(path, change(content)).unwrap();
         };
         match damage {
             "layer is gone" => fs::remove_file(&layer).unwrap(),
-            "layer is short" => replace(&layer, b"\0asm\x01\0\0\0"),
-            "manifest has changed" => replace(&blobs.join(broken.hex()), b"{}"),
-            _ => replace(&blobs.join(Digest::of(config.as_bytes()).hex()), b"{}"),
+            "layer is short" => replace(&layer, |content| content[..content.len() - 1].to_owned()),
+            // Both still parse.
+            "manifest has changed" => {
+                replace(&blobs.join(broken.hex()), |content| content.replace("note", "nota"));
+            }
+            _ => replace(&config, |content| content.replace("wasip1", "wasip2")),
         }
         let store = bed.open();
         // The configuration belongs to both.

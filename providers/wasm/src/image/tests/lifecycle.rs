@@ -77,6 +77,7 @@ async fn sizes_count_everything_and_removal_leaves_nothing() {
     let layer = gzip(&tar(&[("app.wasm", &module())]));
     let pieces = Pieces::container(layer.clone(), &["/app.wasm"]);
     let reference = registry.push("app:v1", &pieces).await;
+    bed.pull(&reference).await.unwrap();
     let image = bed.pull(&reference).await.unwrap();
     let manifest = pieces.manifest().to_string().len();
     let files = (manifest + pieces.config.1.len() + layer.len() + module().len()) as u64;

@@ -58,7 +58,10 @@ impl Registry {
         let path = dir.path().join("config.yml");
         std::fs::write(&path, config.to_string()).unwrap();
 
-        let mut process = Command::new(binary())
+        // It ends with the thread of the test, however that ends.
+        let mut process = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(binary())
             .arg("serve")
             .arg(path)
             .stdout(Stdio::null())
