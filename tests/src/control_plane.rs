@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use anyhow::{Context as _, Result};
 
@@ -15,8 +16,6 @@ use crate::{kubeconfig, network, programs};
 
 /// Addresses of services. The first is the apiserver's own.
 const SERVICES: &str = "10.96.0.0/16";
-/// Addresses of pods; every node gets a part of it.
-const PODS: &str = "10.97.0.0/16";
 
 /// How long a component may take to start on a busy machine.
 const START: u64 = 60;
@@ -41,6 +40,7 @@ struct Layout {
     serving: Pair,
     kubelet_client: Pair,
     tokens: SigningKey,
+    pods: String,
     admin: PathBuf,
 }
 
@@ -125,7 +125,7 @@ impl Layout {
         let url = format!("https://127.0.0.1:{port}");
         let client = authority.client(&scratch, "admin", "system:masters")?;
         let admin = kubeconfig::write(&scratch, "admin", &url, &authority.files.certificate, &client)?;
-        Ok(Self { scratch, etcd, url, port, serving, kubelet_client, tokens, admin })
+        Ok(Self { scratch, etcd, url, port, serving, kubelet_client, tokens, pods: pod_range(), admin })
     }
 
     fn start_apiserver(&self, authority: &Authority) -> Result<Process> {
@@ -169,7 +169,7 @@ impl Layout {
             .file("cluster-signing-cert-file", &authority.files.certificate)
             .file("cluster-signing-key-file", &authority.files.key)
             .flag("allocate-node-cidrs", "true")
-            .flag("cluster-cidr", PODS);
+            .flag("cluster-cidr", &self.pods);
         command.start(&self.scratch)
     }
 
@@ -178,6 +178,13 @@ impl Layout {
         command.file("kubeconfig", &self.admin).flag("leader-elect", "false").flag("secure-port", "0");
         command.start(&self.scratch)
     }
+}
+
+/// Addresses of pods, of which every node gets a part. Nodes of different control planes share this machine, so each
+/// control plane has its own.
+fn pod_range() -> String {
+    static NEXT: AtomicU8 = AtomicU8::new(97);
+    format!("10.{}.0.0/16", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 fn start_etcd(scratch: &Scratch, url: &str) -> Result<Process> {

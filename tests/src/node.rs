@@ -12,7 +12,7 @@ use crate::kubectl::Kubectl;
 use crate::process::{self, Process};
 use crate::scratch::Scratch;
 use crate::wait::Deadline;
-use crate::{network, programs};
+use crate::{http, network, programs};
 
 /// The label and the taint of nodes that run only WebAssembly; deploy/runtimeclass.yaml leads pods to them.
 pub const LABEL: &str = "kubernetes.io/arch=wasm32-wasi";
@@ -91,7 +91,7 @@ impl Node {
 
     /// Where its health is served.
     pub fn healthz(&self) -> String {
-        format!("http://127.0.0.1:{}/healthz", self.settings.healthz)
+        self.settings.healthz()
     }
 
     /// The folder of all the files that the agent keeps.
@@ -135,6 +135,10 @@ impl Node {
 }
 
 impl Settings {
+    fn healthz(&self) -> String {
+        format!("http://127.0.0.1:{}/healthz", self.healthz)
+    }
+
     fn start(&self) -> Result<Process> {
         let mut command = process::tethered(programs::coracle()?);
         command.arg("kubelet").arg("--config").arg(&self.config).arg("--kubeconfig").arg(&self.kubeconfig);
@@ -144,6 +148,7 @@ impl Settings {
         command.args(["--node-labels", LABEL, "--register-with-taints", TAINT, "-v", "2"]);
         let mut process = Process::start(&self.name, command, &self.scratch.join("coracle.log"))?;
         process.grace = STOP;
+        process.await_ready(Deadline::seconds(START), || http::get(&self.healthz()).is_ok())?;
         Ok(process)
     }
 }

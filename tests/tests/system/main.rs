@@ -13,7 +13,6 @@ mod lifecycle;
 mod logs;
 mod networking;
 mod node;
-mod probes;
 mod refusals;
 mod restarts;
 mod run;

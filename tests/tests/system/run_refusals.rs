@@ -44,7 +44,7 @@ fn files_that_are_no_modules() {
     assert_refused(&developer.run(&["text.wasm"]).unwrap(), &["text.wasm"]);
     assert_refused(&developer.run(&["empty.wasm"]).unwrap(), &["empty.wasm"]);
     assert_refused(&developer.run(&["half.wasm"]).unwrap(), &["half.wasm"]);
-    assert_refused(&developer.run(&["native.wasm"]).unwrap(), &["native.wasm", "compiled"]);
+    assert_refused(&developer.run(&["native.wasm"]).unwrap(), &["native.wasm", "native code"]);
     assert_refused(&developer.run(&["native.cwasm"]).unwrap(), &["native.cwasm"]);
     assert_refused(&developer.run(&["absent.wasm"]).unwrap(), &["absent.wasm"]);
     assert_refused(&developer.run(&["imports.wasm"]).unwrap(), &["coracle:test/absent"]);

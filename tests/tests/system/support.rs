@@ -33,13 +33,12 @@ pub(crate) fn container(name: &str, guest: &str, args: &[&str]) -> Value {
     json!({ "name": name, "image": image(guest), "args": args })
 }
 
-/// A container that serves HTTP on 8080 and is ready once it answers.
+/// A container that serves HTTP on 8080.
 pub(crate) fn http_container(name: &str) -> Value {
     json!({
         "name": name,
         "image": image("http"),
         "ports": [{ "name": "http", "containerPort": 8080 }],
-        "readinessProbe": { "httpGet": { "path": "/", "port": "http" }, "periodSeconds": 1 },
     })
 }
 

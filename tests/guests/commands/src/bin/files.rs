@@ -1,4 +1,4 @@
-//! Works on files, one command an argument: `cat PATH`, `ls PATH`, `write PATH TEXT`, `append PATH TEXT`, `rm PATH`.
+//! Works on files, one command an argument: `cat PATH`, `ls PATH` (without hidden names), `write PATH TEXT`, `append PATH TEXT`, `rm PATH`.
 
 use std::fs;
 use std::io::{self, Write};
@@ -27,10 +27,11 @@ fn main() -> ExitCode {
 
 fn list(path: &str) -> io::Result<()> {
     let entries: io::Result<Vec<_>> = fs::read_dir(path)?.collect();
-    let mut names: Vec<_> = entries?.into_iter().map(|entry| entry.file_name()).collect();
+    let names = entries?.into_iter().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
     names.sort();
     for name in names {
-        println!("{}", name.to_string_lossy());
+        println!("{name}");
     }
     Ok(())
 }
