@@ -95,6 +95,21 @@ async fn sizes_count_everything_and_removal_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn what_was_prepared_stays_as_long_as_one_image_has_that_binary() {
+    let registry = Registry::start();
+    let bed = Bed::new();
+    let container = Pieces::container(gzip(&tar(&[("app.wasm", &module())])), &["/app.wasm"]);
+    let container = registry.push("container:v1", &container).await;
+    let artifact = registry.push("artifact:v1", &Pieces::artifact(&module())).await;
+    bed.pull(&container).await.unwrap();
+    bed.pull(&artifact).await.unwrap();
+    bed.store.remove(&ImageSpec::new(&container)).await.unwrap();
+    assert_eq!(bed.compiler.prepared.lock().len(), 2, "once for each pull");
+    bed.store.remove(&ImageSpec::new(&artifact)).await.unwrap();
+    assert!(bed.compiler.prepared.lock().is_empty());
+}
+
+#[tokio::test]
 async fn a_tag_that_moves_is_followed_and_the_old_image_stays() {
     let registry = Registry::start();
     let bed = Bed::new();
