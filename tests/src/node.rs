@@ -1,6 +1,7 @@
 //! A Coracle node on this machine.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -157,6 +158,17 @@ impl Drop for Node {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{}", self.process.log_tail());
+        }
+        let _ = self.stop();
+        remove_log_links(&self.pod_logs());
+    }
+}
+
+/// A node leaves links to its logs outside of its own folders, for log agents. An agent that is to come back keeps them.
+fn remove_log_links(logs: &Path) {
+    for link in fs::read_dir("/var/log/containers").into_iter().flatten().flatten() {
+        if fs::read_link(link.path()).is_ok_and(|target| target.starts_with(logs)) {
+            let _ = fs::remove_file(link.path());
         }
     }
 }

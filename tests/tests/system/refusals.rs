@@ -46,7 +46,7 @@ fn artifacts_that_are_no_modules() {
     for (name, bytes, word) in [
         ("text", b"this is no module".to_vec(), "neither a webassembly module nor a component"),
         ("empty", Vec::new(), "neither a webassembly module nor a component"),
-        ("truncated", hello[..hello.len() / 2].to_vec(), "truncated"),
+        ("half", hello[..hello.len() / 2].to_vec(), "damaged"),
         ("native", guests::native_code(), "native code"),
     ] {
         let reference = registry.push(&Artifact::wasm(&bytes, "wasip1"), name, "v1").unwrap();
