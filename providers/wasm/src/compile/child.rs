@@ -90,7 +90,9 @@ pub(super) fn translate(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, String>
         [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => engine.precompile_component(wasm),
         [0, b'a', b's', b'm', version @ ..] => {
             let version = &version[..version.len().min(4)];
-            return Err(format!("it has a version of the WebAssembly format that is not known: {version:02x?}"));
+            return Err(format!(
+                "it has a version of the WebAssembly format that is not known: {version:02x?}"
+            ));
         }
         _ => return Err("it is not WebAssembly: the first four bytes are not \\0asm".into()),
     };

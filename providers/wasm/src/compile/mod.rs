@@ -7,7 +7,6 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -215,12 +214,14 @@ impl Compiler {
         let Some(file) = self.cache.get(digest).map_err(io_error(digest, "read native code"))? else {
             return Ok(None);
         };
-        let mut header = [0; 64];
-        file.read_exact_at(&mut header, 0).map_err(io_error(digest, "read native code"))?;
-        match map(engine, &file, &header) {
+        match map(engine, &file) {
             Ok(code) => Ok(Some(code)),
             Err(error) => {
-                tracing::warn!(digest, error = one_line(&error), "compiled code does not load and will be compiled again");
+                tracing::warn!(
+                    digest,
+                    error = one_line(&error),
+                    "compiled code does not load and will be compiled again"
+                );
                 self.cache.remove(digest).map_err(io_error(digest, "remove native code"))?;
                 Ok(None)
             }
@@ -239,13 +240,13 @@ impl Compiler {
 }
 
 #[allow(unsafe_code)]
-fn map(engine: &Engine, file: &File, header: &[u8]) -> wasmtime::Result<Code> {
+fn map(engine: &Engine, file: &File) -> wasmtime::Result<Code> {
     // By descriptor: the name in the cache may lead to another file by now.
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     // SAFETY: the file came out of the cache: this program's own compile child wrote it, its checksum is that of
     // the bytes that the child sent, and files of the cache are only ever renamed and unlinked.
     unsafe {
-        match Engine::detect_precompiled(header) {
+        match Engine::detect_precompiled_file(&path)? {
             Some(Precompiled::Module) => Module::deserialize_file(engine, path).map(Code::Module),
             Some(Precompiled::Component) => Component::deserialize_file(engine, path).map(Code::Component),
             None => Err(wasmtime::format_err!("it is not compiled WebAssembly")),
@@ -270,7 +271,10 @@ fn judge(status: ExitStatus, complaint: String, digest: &str) -> Result<(), Comp
         }
         // SIGXCPU comes first, SIGKILL a second later.
         (_, Some(signal)) if signal == libc_signal::XCPU || signal == libc_signal::KILL => {
-            Err(CompileError::TooExpensive { digest, reason: "takes too much processor time or memory".into() })
+            Err(CompileError::TooExpensive {
+                digest,
+                reason: "takes too much processor time or memory".into(),
+            })
         }
         // An allocation that fails aborts the process.
         (_, Some(signal)) if signal == libc_signal::ABRT => {

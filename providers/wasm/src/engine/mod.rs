@@ -34,7 +34,8 @@ impl Engine {
             Ok(engine) => engine,
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), "no address space for a pool of instances");
-                wasmtime::Engine::new(&compile_settings()).map_err(|e| EngineError::Unusable(format!("{e:#}")))?
+                wasmtime::Engine::new(&compile_settings())
+                    .map_err(|e| EngineError::Unusable(format!("{e:#}")))?
             }
         };
         let ticker = Ticker::start(wasmtime.clone(), tick).map_err(EngineError::Ticker)?;

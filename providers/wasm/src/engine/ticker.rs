@@ -32,12 +32,10 @@ impl Ticker {
     /// Starts the thread, asleep. `tick` is the longest time that a guest computes before it has to yield.
     pub(crate) fn start(engine: Engine, tick: Duration) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let thread = thread::Builder::new()
-            .name("wasm-epoch".into())
-            .spawn({
-                let shared = shared.clone();
-                move || shared.tick(&engine, tick)
-            })?;
+        let thread = thread::Builder::new().name("wasm-epoch".into()).spawn({
+            let shared = shared.clone();
+            move || shared.tick(&engine, tick)
+        })?;
         Ok(Self { shared, thread: Some(thread) })
     }
 

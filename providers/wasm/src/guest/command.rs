@@ -23,7 +23,11 @@ pub(crate) enum Command {
 /// WASI has no signals, so a command that is asked to stop is interrupted at once, wherever it is: in its own code at
 /// the next tick of the engine's clock, in a host call right away. An operation on a file that the kernel holds up goes on
 /// without it. Dropping the call interrupts it, too.
-pub(crate) async fn run(env: Arc<ContainerEnv>, command: Command, mut stop: watch::Receiver<Option<Stop>>) -> Outcome {
+pub(crate) async fn run(
+    env: Arc<ContainerEnv>,
+    command: Command,
+    mut stop: watch::Receiver<Option<Stop>>,
+) -> Outcome {
     let guests = env.guests.clone();
     let work = {
         let env = env.clone();
@@ -39,7 +43,9 @@ pub(crate) async fn run(env: Arc<ContainerEnv>, command: Command, mut stop: watc
         }
     };
     // A guest cannot make the host panic short of a bug in the engine; then it is better to lose one container.
-    AbortOnDropHandle::new(guests.spawn(work)).await.unwrap_or_else(|error| Outcome::failed(format!("the host failed: {error}")))
+    AbortOnDropHandle::new(guests.spawn(work))
+        .await
+        .unwrap_or_else(|error| Outcome::failed(format!("the host failed: {error}")))
 }
 
 async fn call(env: &ContainerEnv, command: &Command) -> wasmtime::Result<Outcome> {

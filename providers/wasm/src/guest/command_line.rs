@@ -11,7 +11,12 @@ use crate::image::ImageConfig;
 ///
 /// There is always a first argument, since guests take it for their own name: where neither the image nor the
 /// container gives one it is the last part of the image's name. It names no file: an image holds one program.
-pub(crate) fn arguments(image: &ImageConfig, image_name: &str, command: &[String], args: &[String]) -> Vec<String> {
+pub(crate) fn arguments(
+    image: &ImageConfig,
+    image_name: &str,
+    command: &[String],
+    args: &[String],
+) -> Vec<String> {
     let (program, rest): (&[String], &[String]) = match (command, args) {
         ([], []) => (&image.entrypoint, &image.cmd),
         ([], args) => (&image.entrypoint, args),
@@ -60,7 +65,8 @@ mod tests {
 
     #[test]
     fn command_and_args_replace_what_the_image_says() {
-        let image = ImageConfig { entrypoint: strings(&["/e"]), cmd: strings(&["c"]), ..ImageConfig::default() };
+        let image =
+            ImageConfig { entrypoint: strings(&["/e"]), cmd: strings(&["c"]), ..ImageConfig::default() };
         let line = |command: &[&str], args: &[&str]| {
             arguments(&image, "hello:v1", &strings(command), &strings(args))
         };

@@ -8,9 +8,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use coracle_provider::Mount;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, linkat, openat2};
+use rustix::io::Errno;
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::{FsPerms, WasiCtx};
 
@@ -49,40 +53,76 @@ impl MountError {
 ///
 /// `private` is the container's own folder, made if it is needed; `forbidden` is the provider's root, where code
 /// that runs comes from. Blocks.
-pub(crate) fn open(mounts: &[Mount], private: &Path, forbidden: &Path) -> Result<WasiFilesystemCtx, MountError> {
-    let mut folders: BTreeMap<String, (PathBuf, FsPerms, &Mount)> = BTreeMap::new();
+pub(crate) fn open(
+    mounts: &[Mount],
+    private: &Path,
+    forbidden: &Path,
+) -> Result<WasiFilesystemCtx, MountError> {
+    let mut folders: BTreeMap<String, Folder<'_>> = BTreeMap::new();
     let mut files: BTreeMap<String, Vec<File<'_>>> = BTreeMap::new();
-    let paths: Vec<String> = mounts.iter().map(|mount| guest_path(&mount.container_path)).collect();
-    for (mount, path) in mounts.iter().zip(&paths) {
-        let (host, meta) = resolve(mount, forbidden)?;
-        if meta.is_dir() {
-            let perms = if mount.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
-            if folders.insert(path.clone(), (host, perms, mount)).is_some() {
-                return Err(MountError::refused(mount, "something else is mounted there"));
+    for mount in mounts {
+        let path = guest_path(&mount.container_path);
+        let (host, kind) = find(mount, forbidden)?;
+        match kind {
+            FileType::Directory => {
+                let folder =
+                    Folder { host: host.path(), perms: perms(mount.read_only), mount, _open: Some(host) };
+                if folders.insert(path, folder).is_some() {
+                    return Err(MountError::refused(mount, "something else is mounted there"));
+                }
             }
-        } else if meta.is_file() {
-            let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-            let parent = if parent.is_empty() { "/" } else { parent };
-            files.entry(parent.to_owned()).or_default().push(File { name, host, mount });
-        } else {
-            return Err(MountError::refused(mount, "only folders and ordinary files can be mounted"));
+            FileType::RegularFile => {
+                let (parent, name) = path.rsplit_once('/').unwrap_or_default();
+                let parent = if parent.is_empty() { "/" } else { parent };
+                files.entry(parent.into()).or_default().push(File { name: name.into(), host, mount });
+            }
+            _ => return Err(MountError::refused(mount, "only folders and ordinary files can be mounted")),
         }
     }
     for (number, (parent, members)) in files.into_iter().enumerate() {
-        let first = members[0].mount;
+        let mount = members[0].mount;
         if folders.contains_key(&parent) {
             let reason = format!("{parent} is another mount, and a file cannot be added to it");
-            return Err(MountError::refused(first, reason));
+            return Err(MountError::refused(mount, reason));
         }
-        let folder = private.join(number.to_string());
-        let perms = gather(&members, &folder)?;
-        folders.insert(parent, (folder, perms, first));
+        let host = private.join(number.to_string());
+        let perms = gather(&members, &host)?;
+        folders.insert(parent, Folder { host, perms, mount, _open: None });
     }
     let mut wasi = WasiCtx::builder();
-    for (path, (host, perms, mount)) in &folders {
-        wasi.preopened_dir(host, path, *perms).map_err(|error| MountError::failed(mount, error))?;
+    for (path, folder) in &folders {
+        wasi.preopened_dir(&folder.host, path, folder.perms)
+            .map_err(|error| MountError::failed(folder.mount, error))?;
     }
     Ok(wasi.build().filesystem().clone())
+}
+
+struct Folder<'a> {
+    host: PathBuf,
+    perms: FsPerms,
+    mount: &'a Mount,
+    /// What `host` leads to, if that is by a descriptor.
+    _open: Option<Found>,
+}
+
+struct File<'a> {
+    name: String,
+    host: Found,
+    mount: &'a Mount,
+}
+
+fn perms(read_only: bool) -> FsPerms {
+    if read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite }
+}
+
+/// A file or folder that was looked up once. Everything after that goes by the descriptor: by its name it could be
+/// something else by then.
+struct Found(OwnedFd);
+
+impl Found {
+    fn path(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
+    }
 }
 
 /// Absolute, without empty parts: `/a/b`.
@@ -91,20 +131,24 @@ fn guest_path(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
-fn resolve(mount: &Mount, forbidden: &Path) -> Result<(PathBuf, fs::Metadata), MountError> {
-    let host = fs::canonicalize(&mount.host_path).map_err(|error| MountError::failed(mount, error))?;
-    let root = fs::canonicalize(forbidden).map_err(|error| MountError::failed(mount, error))?;
+/// Looks up what a mount leads to. A container of the pod may have put a link into the path, to make the agent open
+/// something else, so none is followed.
+fn find(mount: &Mount, forbidden: &Path) -> Result<(Found, FileType), MountError> {
+    let failed = |error: io::Error| MountError::failed(mount, error);
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let fd = match openat2(CWD, &mount.host_path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
+        Ok(fd) => fd,
+        Err(Errno::LOOP) => return Err(MountError::refused(mount, "a part of its path is a symbolic link")),
+        Err(error) => return Err(failed(error.into())),
+    };
+    let kind = FileType::from_raw_mode(fstat(&fd).map_err(|error| failed(error.into()))?.st_mode);
+    let found = Found(fd);
+    let host = fs::read_link(found.path()).map_err(failed)?;
+    let root = fs::canonicalize(forbidden).map_err(failed)?;
     if host.starts_with(&root) || root.starts_with(&host) {
         return Err(MountError::refused(mount, "it holds the code and the records of this node's guests"));
     }
-    let meta = fs::metadata(&host).map_err(|error| MountError::failed(mount, error))?;
-    Ok((host, meta))
-}
-
-struct File<'a> {
-    name: &'a str,
-    host: PathBuf,
-    mount: &'a Mount,
+    Ok((found, kind))
 }
 
 /// Puts files into a folder of their own, and says how the folder is to be opened.
@@ -112,7 +156,7 @@ fn gather(files: &[File<'_>], folder: &Path) -> Result<FsPerms, MountError> {
     let read_only = files.iter().all(|file| file.mount.read_only);
     for file in files {
         let mount = file.mount;
-        let target = folder.join(file.name);
+        let target = folder.join(&file.name);
         fs::create_dir_all(folder).map_err(|error| MountError::failed(mount, error))?;
         if target.exists() {
             return Err(MountError::refused(mount, "something else is mounted there"));
@@ -123,7 +167,7 @@ fn gather(files: &[File<'_>], folder: &Path) -> Result<FsPerms, MountError> {
             copy(file, &target)?;
             continue;
         }
-        match fs::hard_link(&file.host, &target) {
+        match linkat(CWD, file.host.path(), CWD, &target, AtFlags::SYMLINK_FOLLOW) {
             Ok(()) => {}
             // Another file system, or one without links.
             Err(_) if mount.read_only => copy(file, &target)?,
@@ -137,17 +181,18 @@ fn gather(files: &[File<'_>], folder: &Path) -> Result<FsPerms, MountError> {
             }
         }
     }
-    Ok(if read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite })
+    Ok(perms(read_only))
 }
 
 fn copy(file: &File<'_>, target: &Path) -> Result<(), MountError> {
     let failed = |error| MountError::failed(file.mount, error);
-    let size = fs::metadata(&file.host).map_err(failed)?.len();
+    let size = fs::metadata(file.host.path()).map_err(failed)?.len();
     if size > LARGEST_COPY {
-        let reason = format!("it is a single file of {size} bytes that cannot be linked; mount its folder instead");
+        let reason =
+            format!("it is a single file of {size} bytes that cannot be linked; mount its folder instead");
         return Err(MountError::refused(file.mount, reason));
     }
-    fs::copy(&file.host, target).map(drop).map_err(failed)
+    fs::copy(file.host.path(), target).map(drop).map_err(failed)
 }
 
 #[cfg(test)]
@@ -188,7 +233,10 @@ mod tests {
         let host = Host::new();
         host.open(&[host.mount("volume/file", "/dev/termination-log", false)]).unwrap();
         let linked = host.path("root/private/0/termination-log");
-        assert_eq!(fs::metadata(&linked).unwrap().ino(), fs::metadata(host.path("volume/file")).unwrap().ino());
+        assert_eq!(
+            fs::metadata(&linked).unwrap().ino(),
+            fs::metadata(host.path("volume/file")).unwrap().ino()
+        );
     }
 
     #[test]
@@ -204,15 +252,23 @@ mod tests {
     #[test]
     fn what_cannot_be_mounted_is_refused_by_name() {
         let host = Host::new();
+        std::os::unix::fs::symlink(host.path("volume"), host.path("link")).unwrap();
         let socket = std::os::unix::net::UnixListener::bind(host.path("volume/socket")).unwrap();
         let cases = [
             (vec![host.mount("volume/socket", "/s", false)], "only folders and ordinary files"),
             (vec![host.mount("volume/none", "/n", false)], "No such file"),
+            (vec![host.mount("link/file", "/l", true)], "symbolic link"),
             (vec![host.mount("root/private", "/p", true)], "the code and the records"),
             (vec![host.mount(".", "/all", true)], "the code and the records"),
             (vec![host.mount("volume", "/v", true), host.mount("volume", "//v/", true)], "something else"),
-            (vec![host.mount("volume", "/v", true), host.mount("volume/file", "/v/f", true)], "/v is another mount"),
-            (vec![host.mount("volume/file", "/f", true), host.mount("volume/file", "/f", true)], "something else"),
+            (
+                vec![host.mount("volume", "/v", true), host.mount("volume/file", "/v/f", true)],
+                "/v is another mount",
+            ),
+            (
+                vec![host.mount("volume/file", "/f", true), host.mount("volume/file", "/f", true)],
+                "something else",
+            ),
         ];
         for (mounts, expected) in cases {
             let error = host.open(&mounts).unwrap_err();

@@ -28,7 +28,9 @@ pub(crate) enum Program {
 /// Code that cannot run here, however often it is tried.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UnfitProgram {
-    #[error("the module exports no function `_start` without parameters and results: only commands can run, not libraries")]
+    #[error(
+        "the module exports no function `_start` without parameters and results: only commands can run, not libraries"
+    )]
     NotACommand,
     #[error(
         "the component exports neither `wasi:http/incoming-handler@0.2` nor `wasi:cli/run@0.2`, only {0}: \
@@ -50,14 +52,19 @@ impl Program {
 }
 
 fn module_program(linkers: &Linkers, module: &Module) -> Result<Program, UnfitProgram> {
-    let is_start = |ty: ExternType| ty.func().is_some_and(|f| f.params().len() == 0 && f.results().len() == 0);
+    let is_start =
+        |ty: ExternType| ty.func().is_some_and(|f| f.params().len() == 0 && f.results().len() == 0);
     if !module.get_export("_start").is_some_and(is_start) {
         return Err(UnfitProgram::NotACommand);
     }
     linkers.modules.instantiate_pre(module).map(Program::Module).map_err(missing_import)
 }
 
-fn component_program(engine: &Engine, linkers: &Linkers, component: &Component) -> Result<Program, UnfitProgram> {
+fn component_program(
+    engine: &Engine,
+    linkers: &Linkers,
+    component: &Component,
+) -> Result<Program, UnfitProgram> {
     let ty = component.component_type();
     let exports = |name: &str| ty.exports(engine).any(|(export, _)| export.starts_with(name));
     let (is_service, is_command) = (exports(HANDLER), exports(RUN));
@@ -115,7 +122,8 @@ mod tests {
     fn a_missing_import_is_named_with_its_version() {
         let error = link("(module (import \"env\" \"f\" (func)) (func (export \"_start\")))").err().unwrap();
         assert!(error.contains("env::f"), "{error}");
-        let old = "(module (import \"wasi_unstable\" \"proc_exit\" (func (param i32))) (func (export \"_start\")))";
+        let old =
+            "(module (import \"wasi_unstable\" \"proc_exit\" (func (param i32))) (func (export \"_start\")))";
         assert!(link(old).err().unwrap().contains("wasi_unstable::proc_exit"));
     }
 

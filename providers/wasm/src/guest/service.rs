@@ -185,7 +185,10 @@ impl Service {
         drop(slot);
     }
 
-    async fn respond(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<HyperOutgoingBody>, Infallible> {
+    async fn respond(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<HyperOutgoingBody>, Infallible> {
         let turn = tokio::time::timeout(self.limits.queue_timeout, self.turns.clone().acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
             return Ok(plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests are being served\n"));
@@ -202,7 +205,9 @@ impl Service {
         Ok(match response.await {
             Ok(Ok(response)) => response,
             Ok(Err(code)) => {
-                self.env.log.note(Source::Stderr, &format!("the service answered a request with an error: {code:?}"));
+                self.env
+                    .log
+                    .note(Source::Stderr, &format!("the service answered a request with an error: {code:?}"));
                 plain(StatusCode::INTERNAL_SERVER_ERROR, "the service failed\n")
             }
             // The instance ended before it answered.

@@ -106,10 +106,10 @@ mod tests {
 
     #[test]
     fn a_line_may_come_in_pieces_and_be_empty() {
-        assert_eq!(split(&[b"he", b"llo\n", b"\n"]), [
-            format!("{STAMP} stdout F hello"),
-            format!("{STAMP} stdout F ")
-        ]);
+        assert_eq!(
+            split(&[b"he", b"llo\n", b"\n"]),
+            [format!("{STAMP} stdout F hello"), format!("{STAMP} stdout F ")]
+        );
     }
 
     #[test]

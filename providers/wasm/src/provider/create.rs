@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use coracle_provider::{
-    ContainerConfig, ContainerState, ContainerStatus, Error, ImageSpec, Resources, Result, Revision, SandboxStatus,
+    ContainerConfig, ContainerState, ContainerStatus, Error, ImageSpec, Resources, Result, Revision,
+    SandboxStatus,
 };
 use jiff::Timestamp;
 
@@ -21,16 +22,22 @@ impl Shared {
         config: ContainerConfig,
     ) -> Result<Arc<ContainerStatus>> {
         let sandbox = self.tables.sandbox(&sandbox_id).ok_or_else(|| no_sandbox(&sandbox_id))?;
-        let is_same = |status: &ContainerStatus| status.name == config.name && status.attempt == config.attempt;
-        if let Some(existing) = self.tables.containers_in(&sandbox).into_iter().find(|c| is_same(&c.status())) {
+        let is_same =
+            |status: &ContainerStatus| status.name == config.name && status.attempt == config.attempt;
+        if let Some(existing) = self.tables.containers_in(&sandbox).into_iter().find(|c| is_same(&c.status()))
+        {
             return Ok(existing.status());
         }
         refuse_what_is_missing(&config)?;
         let artifact = self.images.artifact(&config.image_ref)?;
-        let program = self.programs.get(&artifact.wasm, self.guests.files()).await.map_err(|error| Error {
-            message: format!("container {:?} cannot run image {:?}: {}", config.name, config.image.image, error.message),
-            ..error
-        })?;
+        let program =
+            self.programs.get(&artifact.wasm, self.guests.files()).await.map_err(|error| Error {
+                message: format!(
+                    "container {:?} cannot run image {:?}: {}",
+                    config.name, config.image.image, error.message
+                ),
+                ..error
+            })?;
         let image_id = self.image_id(&artifact).await?;
         let status = new_status(&sandbox.status(), log_path(&sandbox, &config), &config, image_id);
         let env = self.environment(&status, &sandbox, &config, &artifact).await?;
@@ -71,7 +78,8 @@ impl Shared {
             }
         };
         let image = &artifact.config;
-        let working_dir = if config.working_dir.is_empty() { &image.working_dir } else { &config.working_dir };
+        let working_dir =
+            if config.working_dir.is_empty() { &image.working_dir } else { &config.working_dir };
         Ok(Arc::new(ContainerEnv {
             arguments: arguments(image, &config.image.image, &config.command, &config.args),
             environment: environment(image, &config.envs),
@@ -123,7 +131,10 @@ fn refuse_what_is_missing(config: &ContainerConfig) -> Result<()> {
         ContainerConfig { stdin: true, .. } => "open standard input (`stdin: true`)",
         _ => return Ok(()),
     };
-    Err(Error::invalid(format!("container {:?} wants {feature}, which WebAssembly containers do not have", config.name)))
+    Err(Error::invalid(format!(
+        "container {:?} wants {feature}, which WebAssembly containers do not have",
+        config.name
+    )))
 }
 
 fn log_path(sandbox: &Sandbox, config: &ContainerConfig) -> PathBuf {

@@ -77,8 +77,9 @@ impl WasmProvider {
     pub async fn open(options: Options) -> Result<Self> {
         let control = options.control.clone();
         let opening = control.spawn_blocking(move || Shared::open(options));
-        let (shared, records) =
-            opening.await.map_err(|error| Error::internal(format!("cannot open the provider: {error}")))??;
+        let (shared, records) = opening
+            .await
+            .map_err(|error| Error::internal(format!("cannot open the provider: {error}")))??;
         shared.restore(records).await;
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -109,12 +110,13 @@ impl Shared {
         sweep(&root.join(MOUNTS)).map_err(at(&root))?;
         let (journal, records) = Journal::open(root.clone()).map_err(at(&root))?;
         let limits = &options.guests;
-        let engine = Engine::new(limits.instances, limits.tick).map_err(|error| Error::internal(error.to_string()))?;
+        let engine =
+            Engine::new(limits.instances, limits.tick).map_err(|error| Error::internal(error.to_string()))?;
         let engine = Arc::new(engine);
         let (command, compile) = (options.compiler.clone(), options.compile.clone());
         let compiled = root.join("compiled");
-        let compiler =
-            Compiler::open(compiled.clone(), engine.compatibility(), command, compile).map_err(at(&compiled))?;
+        let compiler = Compiler::open(compiled.clone(), engine.compatibility(), command, compile)
+            .map_err(at(&compiled))?;
         let spawner = Spawner::new(options.control.clone());
         let programs = Programs::new(engine.clone(), compiler, spawner.clone())
             .map_err(|error| Error::internal(format!("cannot link the host: {}", one_line(&error))))?;
@@ -169,7 +171,10 @@ fn lock(root: &Path) -> Result<File> {
 
 impl WasmProvider {
     /// Does a change to its end, whether or not the caller waits for that.
-    async fn spawned<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    async fn spawned<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
         match self.shared.spawner.spawn(work).await {
             Ok(Some(result)) => result,
             Ok(None) => Err(Error::new(ErrorKind::Unavailable, "the provider ends")),

@@ -36,7 +36,11 @@ struct Mapped {
 }
 
 impl Programs {
-    pub(super) fn new(engine: Arc<Engine>, compiler: Compiler, spawner: Spawner) -> wasmtime::Result<Arc<Self>> {
+    pub(super) fn new(
+        engine: Arc<Engine>,
+        compiler: Compiler,
+        spawner: Spawner,
+    ) -> wasmtime::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             linkers: Linkers::new(engine.wasmtime())?,
             engine,
@@ -54,7 +58,9 @@ impl Programs {
             return Ok(program);
         }
         let (this, wasm, files) = (self.clone(), wasm.clone(), files.clone());
-        self.flights.run(&self.spawner, wasm.digest.clone(), async move { this.load(wasm, files).await }).await
+        self.flights
+            .run(&self.spawner, wasm.digest.clone(), async move { this.load(wasm, files).await })
+            .await
     }
 
     async fn load(self: Arc<Self>, wasm: WasmBlob, files: Handle) -> Result<Arc<Program>> {
@@ -63,7 +69,10 @@ impl Programs {
             None => {
                 self.compiler.compile(&wasm.digest, &wasm.path).await.map_err(compile_error)?;
                 self.map(&wasm, &files).await?.ok_or_else(|| {
-                    Error::internal(format!("native code for {} is damaged as soon as it is written", wasm.digest))
+                    Error::internal(format!(
+                        "native code for {} is damaged as soon as it is written",
+                        wasm.digest
+                    ))
                 })?
             }
         };

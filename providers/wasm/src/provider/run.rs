@@ -27,7 +27,11 @@ impl Shared {
     }
 
     /// Starts a guest. Until it answers with an error, nothing of the guest has run.
-    async fn launch(self: Arc<Self>, container: &Arc<Container>, guest: &Arc<Guest>) -> Result<Arc<ContainerStatus>> {
+    async fn launch(
+        self: Arc<Self>,
+        container: &Arc<Container>,
+        guest: &Arc<Guest>,
+    ) -> Result<Arc<ContainerStatus>> {
         let running = ContainerStatus {
             state: ContainerState::Running,
             started_at: Some(Timestamp::now()),
@@ -64,7 +68,9 @@ impl Shared {
     async fn prepare_to_run(&self, guest: &Guest, running: &ContainerStatus) -> Result<()> {
         let (recorded, log) = tokio::join!(self.journal.put(running), guest.env.log.reopen());
         recorded.map_err(|error| record_error(&running.id, error))?;
-        log.map_err(|error| Error::internal(format!("cannot open the log {}: {error}", running.log_path.display())))
+        log.map_err(|error| {
+            Error::internal(format!("cannot open the log {}: {error}", running.log_path.display()))
+        })
     }
 
     fn show_start(
@@ -89,7 +95,10 @@ impl Shared {
     async fn end(&self, container: &Container, guest: &Guest, outcome: Outcome) -> Arc<ContainerStatus> {
         let status = exited(&container.status(), outcome);
         if tokio::time::timeout(LOG_PATIENCE, guest.env.log.drained()).await.is_err() {
-            tracing::warn!(container = container.id, "a container has ended, and its log is not complete yet");
+            tracing::warn!(
+                container = container.id,
+                "a container has ended, and its log is not complete yet"
+            );
         }
         container.end();
         self.record_end(container, status).await
@@ -108,7 +117,11 @@ impl Shared {
         self.tables.update_container(container, status)
     }
 
-    pub(super) async fn stop_container(&self, container: &Container, grace: Duration) -> Arc<ContainerStatus> {
+    pub(super) async fn stop_container(
+        &self,
+        container: &Container,
+        grace: Duration,
+    ) -> Arc<ContainerStatus> {
         container.request_stop(Stop::within(grace));
         if container.end_unstarted() {
             return self.show_end(container, Outcome::killed("it was stopped before it started")).await;

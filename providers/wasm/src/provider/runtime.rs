@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use coracle_provider::{
-    Condition, ContainerConfig, ContainerStats, ContainerStatus, Error, EventStream, Provider, Result, Revision,
-    RuntimeHandler, RuntimeService, RuntimeStatus, SandboxConfig, SandboxStatus, Snapshot, StreamingService, Version,
+    Condition, ContainerConfig, ContainerStats, ContainerStatus, Error, EventStream, Provider, Result,
+    Revision, RuntimeHandler, RuntimeService, RuntimeStatus, SandboxConfig, SandboxStatus, Snapshot,
+    StreamingService, Version,
 };
 
 use super::{WasmProvider, no_container};
@@ -67,7 +68,11 @@ impl RuntimeService for WasmProvider {
         self.spawned(self.shared.clone().remove_sandbox(id.into())).await
     }
 
-    async fn create_container(&self, sandbox_id: &str, config: ContainerConfig) -> Result<Arc<ContainerStatus>> {
+    async fn create_container(
+        &self,
+        sandbox_id: &str,
+        config: ContainerConfig,
+    ) -> Result<Arc<ContainerStatus>> {
         let shared = self.shared.clone();
         let key = (sandbox_id.into(), config.name.clone(), config.attempt);
         let work = shared.clone().create_container(sandbox_id.into(), config);

@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use coracle_provider::{
-    ContainerState, ContainerStatus, Event, EventStream, Result, Revision, RevisionCounter, SandboxStatus, Snapshot,
+    ContainerState, ContainerStatus, Event, EventStream, Result, Revision, RevisionCounter, SandboxStatus,
+    Snapshot,
 };
 use futures::StreamExt;
 use parking_lot::Mutex;
@@ -49,7 +50,10 @@ impl Tables {
 
     pub(super) fn subscribe(&self) -> EventStream {
         BroadcastStream::new(self.events.subscribe())
-            .map(|event| event.unwrap_or_else(|BroadcastStreamRecvError::Lagged(_)| Event::Lagged))
+            .map(|event| match event {
+                Ok(event) => event,
+                Err(BroadcastStreamRecvError::Lagged(_)) => Event::Lagged,
+            })
             .boxed()
     }
 
@@ -121,7 +125,8 @@ impl Tables {
     pub(super) fn add_container(&self, container: Arc<Container>) -> Result<Arc<ContainerStatus>> {
         let mut objects = self.objects.lock();
         let status = container.status();
-        let sandbox = objects.sandboxes.get(&status.sandbox_id).ok_or_else(|| no_sandbox(&status.sandbox_id))?;
+        let sandbox =
+            objects.sandboxes.get(&status.sandbox_id).ok_or_else(|| no_sandbox(&status.sandbox_id))?;
         sandbox.net().ok_or_else(|| not_ready(&sandbox.id))?;
         Ok(self.insert_container(&mut objects, container))
     }
@@ -151,7 +156,11 @@ impl Tables {
     }
 
     /// Shows a new state of a container.
-    pub(super) fn update_container(&self, container: &Container, status: ContainerStatus) -> Arc<ContainerStatus> {
+    pub(super) fn update_container(
+        &self,
+        container: &Container,
+        status: ContainerStatus,
+    ) -> Arc<ContainerStatus> {
         let _objects = self.objects.lock();
         self.show_container(container, status)
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_provider::{
-    ContainerConfig, ContainerState, ContainerStatus, EnvVar, Error, ImageService, ImageSpec, PodRef, PullRequest,
-    RuntimeService, SandboxConfig, SandboxStatus,
+    ContainerConfig, ContainerState, ContainerStatus, EnvVar, Error, ImageService, ImageSpec, PodRef,
+    PullRequest, RuntimeService, SandboxConfig, SandboxStatus,
 };
 use coracle_wasm::network::{Network, NetworkConfig};
 use coracle_wasm::{CompilerCommand, Options, WasmProvider};
@@ -14,45 +14,46 @@ use tempfile::TempDir;
 use tokio::runtime::Handle;
 
 /// Longer than anything here takes, on a machine that does other things too.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A provider with its folder.
-pub struct Host {
-    pub provider: Arc<WasmProvider>,
-    pub folder: TempDir,
+pub(crate) struct Host {
+    pub(crate) provider: Arc<WasmProvider>,
+    pub(crate) folder: TempDir,
 }
 
 impl Host {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let provider = open(folder.path(), |_| ()).await;
         Self { provider, folder }
     }
 
-    pub async fn start_with(adjust: impl FnOnce(&mut Options)) -> Self {
+    pub(crate) async fn start_with(adjust: impl FnOnce(&mut Options)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let provider = open(folder.path(), adjust).await;
         Self { provider, folder }
     }
 
     /// Ends the provider and opens it again, as after a crash: nothing is said good-bye to.
-    pub async fn reopen(self) -> Self {
+    pub(crate) async fn reopen(self) -> Self {
         let Self { provider, folder } = self;
         Arc::into_inner(provider).expect("nobody else has the provider").shut_down().await;
         let provider = open(folder.path(), |_| ()).await;
         Self { provider, folder }
     }
 
-    pub async fn pull(&self, path: &Path) -> Result<String, Error> {
-        let request = PullRequest { image: ImageSpec::new(path.display().to_string()), ..PullRequest::default() };
+    pub(crate) async fn pull(&self, path: &Path) -> Result<String, Error> {
+        let request =
+            PullRequest { image: ImageSpec::new(path.display().to_string()), ..PullRequest::default() };
         self.provider.pull_image(request, None).await.map(|image| image.id)
     }
 
-    pub async fn sandbox(&self, uid: &str) -> Arc<SandboxStatus> {
+    pub(crate) async fn sandbox(&self, uid: &str) -> Arc<SandboxStatus> {
         self.provider.run_sandbox(self.sandbox_config(uid)).await.unwrap()
     }
 
-    pub fn sandbox_config(&self, uid: &str) -> SandboxConfig {
+    pub(crate) fn sandbox_config(&self, uid: &str) -> SandboxConfig {
         SandboxConfig {
             pod: PodRef { uid: uid.into(), namespace: "ns".into(), name: uid.into() },
             log_directory: self.folder.path().join("logs").join(uid),
@@ -61,11 +62,15 @@ impl Host {
     }
 
     /// Makes a container of a module, in a sandbox of its own.
-    pub async fn create(&self, module: &Path, adjust: impl FnOnce(&mut ContainerConfig)) -> Arc<ContainerStatus> {
+    pub(crate) async fn create(
+        &self,
+        module: &Path,
+        adjust: impl FnOnce(&mut ContainerConfig),
+    ) -> Arc<ContainerStatus> {
         self.try_create(module, adjust).await.unwrap()
     }
 
-    pub async fn try_create(
+    pub(crate) async fn try_create(
         &self,
         module: &Path,
         adjust: impl FnOnce(&mut ContainerConfig),
@@ -83,27 +88,39 @@ impl Host {
         self.provider.create_container(&sandbox.id, config).await
     }
 
-    pub async fn run(&self, module: &Path, adjust: impl FnOnce(&mut ContainerConfig)) -> Arc<ContainerStatus> {
+    pub(crate) async fn run(
+        &self,
+        module: &Path,
+        adjust: impl FnOnce(&mut ContainerConfig),
+    ) -> Arc<ContainerStatus> {
         let container = self.create(module, adjust).await;
         self.provider.start_container(&container.id).await.unwrap()
     }
 
     /// Runs a module to its end.
-    pub async fn run_to_end(&self, module: &Path, adjust: impl FnOnce(&mut ContainerConfig)) -> Arc<ContainerStatus> {
+    pub(crate) async fn run_to_end(
+        &self,
+        module: &Path,
+        adjust: impl FnOnce(&mut ContainerConfig),
+    ) -> Arc<ContainerStatus> {
         let container = self.run(module, adjust).await;
         self.end_of(&container).await
     }
 
-    pub async fn end_of(&self, container: &ContainerStatus) -> Arc<ContainerStatus> {
+    pub(crate) async fn end_of(&self, container: &ContainerStatus) -> Arc<ContainerStatus> {
         self.wait(container, |status| status.state == ContainerState::Exited).await
     }
 
-    pub async fn status(&self, container: &ContainerStatus) -> Arc<ContainerStatus> {
+    pub(crate) async fn status(&self, container: &ContainerStatus) -> Arc<ContainerStatus> {
         let snapshot = self.provider.list_pod(&container.pod.uid).await.unwrap();
         snapshot.containers.into_iter().find(|status| status.id == container.id).unwrap()
     }
 
-    async fn wait(&self, container: &ContainerStatus, is_so: impl Fn(&ContainerStatus) -> bool) -> Arc<ContainerStatus> {
+    async fn wait(
+        &self,
+        container: &ContainerStatus,
+        is_so: impl Fn(&ContainerStatus) -> bool,
+    ) -> Arc<ContainerStatus> {
         within(async {
             loop {
                 let status = self.status(container).await;
@@ -117,11 +134,11 @@ impl Host {
     }
 
     /// Writes a module in text form to a file.
-    pub fn wat(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn wat(&self, name: &str, text: &str) -> PathBuf {
         self.file(name, &wat::parse_str(text).unwrap())
     }
 
-    pub fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, content: &[u8]) -> PathBuf {
         let path = self.folder.path().join(name);
         std::fs::write(&path, content).unwrap();
         path
@@ -133,7 +150,7 @@ async fn open(folder: &Path, adjust: impl FnOnce(&mut Options)) -> Arc<WasmProvi
 }
 
 /// Options for a provider in `folder`.
-pub async fn options(folder: &Path, adjust: impl FnOnce(&mut Options)) -> Options {
+pub(crate) async fn options(folder: &Path, adjust: impl FnOnce(&mut Options)) -> Options {
     let network = NetworkConfig { node_addresses: vec![[127, 0, 0, 1].into()], ..NetworkConfig::default() };
     let network = Network::detect(network).await.unwrap();
     let mut options = Options::new(folder.join("wasm"), Handle::current(), Handle::current(), network);
@@ -146,32 +163,42 @@ pub async fn options(folder: &Path, adjust: impl FnOnce(&mut Options)) -> Option
 }
 
 /// A guest of the workspace's own.
-pub fn guest(name: &str) -> PathBuf {
+pub(crate) fn guest(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/guests/wasm").join(format!("{name}.wasm"))
 }
 
-pub fn strings(list: &[&str]) -> Vec<String> {
+pub(crate) fn strings(list: &[&str]) -> Vec<String> {
     list.iter().map(|&s| s.into()).collect()
 }
 
-pub fn env(list: &[(&str, &str)]) -> Vec<EnvVar> {
+pub(crate) fn env(list: &[(&str, &str)]) -> Vec<EnvVar> {
     list.iter().map(|&(name, value)| EnvVar { name: name.into(), value: value.into() }).collect()
 }
 
 /// The log of a container without its time stamps: `stdout F text`.
-pub fn log(container: &ContainerStatus) -> Vec<String> {
+pub(crate) fn log(container: &ContainerStatus) -> Vec<String> {
     let text = std::fs::read_to_string(&container.log_path).unwrap();
     text.lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
 }
 
+/// Waits until something is in the log.
+pub(crate) async fn written(container: &ContainerStatus) {
+    within(async {
+        while log(container).is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
 /// A number that no other call answers with.
-pub fn unique() -> String {
+pub(crate) fn unique() -> String {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("pod-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Waits, but not for ever.
-pub async fn within<T>(work: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, work).await.expect("it takes too long")
 }

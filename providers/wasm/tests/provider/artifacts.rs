@@ -1,13 +1,11 @@
 //! What becomes of the bytes that somebody wants to run.
 
-mod support;
-
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use coracle_provider::{ErrorKind, ImageService, ImageSpec};
 
-use support::{Host, guest};
+use crate::support::{Host, guest};
 
 fn compiled(host: &Host) -> Vec<PathBuf> {
     let folder = std::fs::read_dir(host.folder.path().join("wasm/compiled")).unwrap();
@@ -59,7 +57,7 @@ async fn what_cannot_run_is_refused_in_one_line_that_says_why() {
     let engine = wasmtime::Engine::default();
     let native = engine.precompile_module(&whole).unwrap();
     let cases = [
-        (host.file("text.wasm", b"hello"), "not", ErrorKind::ImageUnusable),
+        (host.file("text.wasm", b"hello"), "neither a WebAssembly module", ErrorKind::ImageUnusable),
         (host.file("half.wasm", &whole[..whole.len() / 2]), "unexpected end", ErrorKind::ImageUnusable),
         (host.file("native.wasm", &native), "native", ErrorKind::ImageUnusable),
         (host.wat("shared.wasm", "(module (memory 1 2 shared))"), "threads", ErrorKind::ImageUnusable),
@@ -78,7 +76,8 @@ async fn what_cannot_run_is_refused_in_one_line_that_says_why() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_module_that_is_too_expensive_to_compile_is_refused_and_others_are_not() {
     let host = Host::start_with(|options| options.compile.cpu = std::time::Duration::from_secs(1)).await;
-    let block = "(i32.add (i32.mul (local.get 0) (i32.const 3)) (local.set 0)) ".replace("(local.set 0)", "(local.get 1)");
+    let block = "(i32.add (i32.mul (local.get 0) (i32.const 3)) (local.set 0)) "
+        .replace("(local.set 0)", "(local.get 1)");
     let body: String = (0..20_000).map(|_| format!("(local.set 0 {block})")).collect();
     let functions: String = (0..60).map(|_| format!("(func (param i32 i32) {body})")).collect();
     let bomb = host.wat("bomb.wasm", &format!("(module {functions} (func (export \"_start\")))"));

@@ -1,0 +1,11 @@
+//! The provider as its callers see it, with real guests.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod artifacts;
+mod commands;
+mod lifecycle;
+mod services;
