@@ -82,7 +82,7 @@ fn read(file: &Path) -> anyhow::Result<(String, PathBuf)> {
 fn parse(text: &str, folder: &Path, publish: &[Publish]) -> anyhow::Result<Documents> {
     // The parser shows the line over several lines; the first says what and where.
     let documents = serde_saphyr::from_multiple::<Value>(text)
-        .map_err(|error| anyhow::anyhow!("{}", error.to_string().lines().next().unwrap_or("not YAML")))?;
+        .map_err(|error| anyhow::anyhow!("not YAML: {}", first_line(&error.to_string())))?;
     let mut result = Documents::default();
     let mut pods = Vec::new();
     for document in documents.into_iter().filter(|d| !d.is_null()) {
@@ -116,6 +116,10 @@ fn parse(text: &str, folder: &Path, publish: &[Publish]) -> anyhow::Result<Docum
         result.pods.push(pod);
     }
     Ok(result)
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default().trim_start_matches("error: ")
 }
 
 fn decode<T: DeserializeOwned + serde::Serialize>(document: Value, kind: &str) -> anyhow::Result<T> {

@@ -26,6 +26,8 @@ use super::socket;
 /// The address goes back with [`release`](Self::release), or when the last user is gone.
 pub struct PodNet {
     pod: PodRef,
+    /// Whose network was asked for, whether it could be had or not.
+    asked: NetworkMode,
     pub(super) place: Place,
     /// The pods' namespace; none on the node's network.
     pub(super) namespace: Option<Arc<Namespace>>,
@@ -69,6 +71,7 @@ impl PodNet {
         Arc::new(Self {
             names: Names::new(config, &place),
             pod: config.pod.clone(),
+            asked: config.network,
             place,
             namespace,
             lease: Mutex::new(lease),
@@ -88,14 +91,15 @@ impl PodNet {
         }
     }
 
-    /// The network as the sandbox's status shows it.
+    /// The network as the sandbox's status shows it: the mode is the one that was asked for, and a pod that asked for an
+    /// address of its own and cannot have one shows the node's.
     pub fn network(&self) -> PodNetwork {
-        let mode = match self.place {
-            Place::Pod { .. } => NetworkMode::Pod,
-            Place::Node { .. } => NetworkMode::Node,
+        let ips = match (&self.place, self.asked) {
+            (Place::Node { addresses, .. }, NetworkMode::Pod) => addresses.clone(),
+            _ => self.ips(),
         };
         // The namespace belongs to all pods, so no container of another provider may join it.
-        PodNetwork { mode, ips: self.ips(), namespace: None }
+        PodNetwork { mode: self.asked, ips, namespace: None }
     }
 
     /// The address that listeners of the pod get, if it has one.
