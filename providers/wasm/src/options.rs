@@ -47,7 +47,7 @@ pub struct GuestLimits {
     /// Threads that wait for guests' files, at most.
     pub file_threads: usize,
     /// Guests at once, commands and requests in flight together. Each takes 4 GiB of the process's address space, of
-    /// which there are 128 TiB.
+    /// which there are 128 TiB, and about 7 of its memory mappings (`vm.max_map_count`, 65,530 by default).
     pub instances: u32,
     /// The longest time that a guest computes before others get their turn.
     pub tick: Duration,
@@ -61,7 +61,7 @@ impl Default for GuestLimits {
         Self {
             threads: std::thread::available_parallelism().map_or(2, usize::from),
             file_threads: 64,
-            instances: 10_000,
+            instances: 8_000,
             tick: Duration::from_millis(1),
             default_memory_bytes: 4 << 30,
         }

@@ -28,6 +28,7 @@ impl Engine {
     /// Where the address space is too small for the pool, instances are allocated one by one instead: slower to
     /// start, otherwise the same.
     pub(crate) fn new(instances: u32, tick: Duration) -> Result<Self, EngineError> {
+        settings::check_mappings(instances);
         let mut config = compile_settings();
         config.allocation_strategy(settings::pooling(instances));
         let wasmtime = match wasmtime::Engine::new(&config) {

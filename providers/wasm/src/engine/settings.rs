@@ -51,6 +51,28 @@ pub(crate) fn compile_settings() -> Config {
     config
 }
 
+/// How many memory mappings a live instance takes.
+const MAPPINGS_OF_AN_INSTANCE: u64 = 7;
+
+/// Warns if the kernel allows fewer memory mappings than so many instances need: beyond them guests fail to start, and
+/// so does everything else in the process.
+pub(super) fn check_mappings(instances: u32) {
+    let needed = u64::from(instances) * MAPPINGS_OF_AN_INSTANCE;
+    // Where it cannot be read there is nothing to say.
+    let Ok(text) = std::fs::read_to_string("/proc/sys/vm/max_map_count") else { return };
+    match text.trim().parse::<u64>() {
+        Ok(allowed) if allowed < needed => {
+            tracing::warn!(
+                allowed,
+                needed,
+                instances,
+                "vm.max_map_count is too low for so many guests: raise it"
+            );
+        }
+        _ => {}
+    }
+}
+
 /// Instances come from a pool: a memory, its page tables and a stack are used again for the next instance, which
 /// is what makes a fresh instance for each request affordable. Nothing is paid for a slot that was never used but
 /// address space: 4 GiB each.

@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use wasmtime::PoolConcurrencyLimitError;
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
@@ -59,6 +60,9 @@ impl Default for ServiceLimits {
         }
     }
 }
+
+/// What hyper needs at least.
+const LEAST_BUFFER: usize = 8 << 10;
 
 type Instances = ProxyPre<GuestState>;
 type StopWishes = watch::Receiver<Option<Stop>>;
@@ -169,7 +173,7 @@ impl Service {
             http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(self.limits.header_timeout)
-                .max_buf_size(self.limits.header_bytes)
+                .max_buf_size(self.limits.header_bytes.max(LEAST_BUFFER))
                 .serve_connection(TokioIo::new(stream), service)
         );
         tokio::select! {
@@ -218,7 +222,8 @@ impl Service {
         })
     }
 
-    /// The life of one instance. Answers with the status for a client that has got no response from it; none if the
+    /// The life of one instance. It goes on when its client goes away: what a request began is brought to its end, and
+    /// its turn bounds how many of them there are. Answers with the status for a client that has got no response from it; none if the
     /// instance was ended by force.
     async fn instance(&self, request: Request<Incoming>, responder: Responder) -> Option<StatusCode> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -233,9 +238,11 @@ impl Service {
             Err(HandleError::BadRequest) => StatusCode::BAD_REQUEST,
             Err(HandleError::Guest(error)) => {
                 self.env.failed(&error);
-                // The client may try again when others have given back their memory.
-                let is_full = error.downcast_ref::<MemoryExceeded>().is_some();
-                if is_full { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::INTERNAL_SERVER_ERROR }
+                if is_for_want_of_room(&error) {
+                    StatusCode::SERVICE_UNAVAILABLE
+                } else {
+                    StatusCode::INTERNAL_SERVER_ERROR
+                }
             }
         })
     }
@@ -279,6 +286,12 @@ async fn instance_size(env: &ContainerEnv, instances: &Instances) -> wasmtime::R
     let mut store = env.store(Tag::Full);
     instances.instantiate_async(&mut store).await?;
     Ok(store.data().memory().charged())
+}
+
+/// Whether the same request may work once others have given back what they have.
+fn is_for_want_of_room(error: &wasmtime::Error) -> bool {
+    error.downcast_ref::<MemoryExceeded>().is_some()
+        || error.downcast_ref::<PoolConcurrencyLimitError>().is_some()
 }
 
 /// Waits for a free slot, then for a client.

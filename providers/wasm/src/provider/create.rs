@@ -46,6 +46,8 @@ impl Shared {
         let id = status.id.clone();
         let added = self.tables.add_container(Container::new(status, guest));
         if added.is_err() {
+            // Its sandbox went away meanwhile. A record that stays behind would show as a container that ended.
+            let _ = self.journal.remove::<ContainerStatus>(&id).await;
             self.clean_up(&id).await;
         }
         added

@@ -6,6 +6,8 @@
 mod support;
 
 mod artifacts;
+mod client;
 mod commands;
 mod lifecycle;
+mod networks;
 mod services;

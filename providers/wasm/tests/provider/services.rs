@@ -4,14 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use coracle_provider::{ContainerState, ContainerStatus, ErrorKind, Resources, RuntimeService};
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http::StatusCode;
 use tokio::net::TcpStream;
 
+use crate::client::Client;
 use crate::support::{Host, env, guest, log, within};
 
 /// A port that nothing uses, unless somebody is quicker.
@@ -32,30 +29,6 @@ async fn serve(
         .await;
     assert_eq!(container.state, ContainerState::Running, "{}", container.message);
     (container, SocketAddr::from(([127, 0, 0, 1], port)))
-}
-
-struct Client(http1::SendRequest<Full<Bytes>>);
-
-impl Client {
-    async fn connect(address: SocketAddr) -> Self {
-        let stream = within(TcpStream::connect(address)).await.unwrap();
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
-        Self(sender)
-    }
-
-    async fn try_post(&mut self, path: &str, body: &str) -> hyper::Result<(StatusCode, String)> {
-        let request = Request::post(path).header("host", "test").body(Full::from(body.to_owned())).unwrap();
-        within(self.0.ready()).await?;
-        let response = within(self.0.send_request(request)).await?;
-        let status = response.status();
-        let body = within(response.into_body().collect()).await?.to_bytes();
-        Ok((status, String::from_utf8_lossy(&body).into_owned()))
-    }
-
-    async fn get(&mut self, path: &str) -> (StatusCode, String) {
-        self.try_post(path, "").await.unwrap()
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

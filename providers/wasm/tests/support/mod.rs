@@ -35,6 +35,12 @@ impl Host {
         Self { provider, folder }
     }
 
+    pub(crate) async fn start_on(network: Network) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = options_on(folder.path(), network, |_| ());
+        Self { provider: Arc::new(WasmProvider::open(options).await.unwrap()), folder }
+    }
+
     /// Ends the provider and opens it again, as after a crash: nothing is said good-bye to.
     pub(crate) async fn reopen(self) -> Self {
         let Self { provider, folder } = self;
@@ -149,10 +155,14 @@ async fn open(folder: &Path, adjust: impl FnOnce(&mut Options)) -> Arc<WasmProvi
     Arc::new(WasmProvider::open(options(folder, adjust).await).await.unwrap())
 }
 
-/// Options for a provider in `folder`.
+/// Options for a provider in `folder`, with pods on 127.0.0.1.
 pub(crate) async fn options(folder: &Path, adjust: impl FnOnce(&mut Options)) -> Options {
     let network = NetworkConfig { node_addresses: vec![[127, 0, 0, 1].into()], ..NetworkConfig::default() };
-    let network = Network::detect(network).await.unwrap();
+    options_on(folder, Network::detect(network).await.unwrap(), adjust)
+}
+
+/// Options for a provider in `folder`, with pods on a network.
+pub(crate) fn options_on(folder: &Path, network: Network, adjust: impl FnOnce(&mut Options)) -> Options {
     let mut options = Options::new(folder.join("wasm"), Handle::current(), Handle::current(), network);
     options.images.allow_local_files = true;
     options.compiler = CompilerCommand { program: env!("CARGO_BIN_EXE_compile-child").into(), args: vec![] };
