@@ -84,10 +84,7 @@ fn unsupported_container_field(container: &Container) -> Option<&'static str> {
         c.restart_policy_rules.iter().flatten().any(|rule| rule.action == "RestartAllContainers")
     };
     let fields = [
-        (container.liveness_probe.is_some(), "livenessProbe"),
-        (container.readiness_probe.is_some(), "readinessProbe"),
-        (container.startup_probe.is_some(), "startupProbe"),
-        (container.lifecycle.is_some(), "lifecycle"),
+        (container.lifecycle.as_ref().is_some_and(|l| l.stop_signal.is_some()), "lifecycle.stopSignal"),
         (container.volume_devices.as_ref().is_some_and(|d| !d.is_empty()), "volumeDevices"),
         (on(container.stdin), "stdin"),
         (on(container.tty), "tty"),
@@ -110,9 +107,9 @@ mod tests {
     #[test]
     fn what_is_not_supported_is_named() {
         let pod: Pod = serde_json::from_value(json!({"spec": {"containers": [
-            {"name": "a", "image": "i", "livenessProbe": {"exec": {"command": ["x"]}}}]}}))
+            {"name": "a", "image": "i", "lifecycle": {"stopSignal": "SIGUSR1"}}]}}))
         .unwrap();
         let message = unsupported_feature(&pod).unwrap();
-        assert!(message.starts_with("spec.containers[a].livenessProbe is not supported"), "{message}");
+        assert!(message.starts_with("spec.containers[a].lifecycle.stopSignal is not supported"), "{message}");
     }
 }

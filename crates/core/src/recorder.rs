@@ -43,6 +43,16 @@ pub mod reason {
     pub const FAILED_SYNC: &str = "FailedSync";
     /// The kubelet has started.
     pub const STARTING_KUBELET: &str = "Starting";
+    /// A probe failed, or could not be made.
+    pub const CONTAINER_UNHEALTHY: &str = "Unhealthy";
+    /// A probe succeeded in a way that somebody should look at.
+    pub const CONTAINER_PROBE_WARNING: &str = "ProbeWarning";
+    /// A hook failed after a container had started.
+    pub const FAILED_POST_START_HOOK: &str = "FailedPostStartHook";
+    /// A hook failed before a container was to stop.
+    pub const FAILED_PRE_STOP_HOOK: &str = "FailedPreStopHook";
+    /// A hook asked for HTTPS, and worked with HTTP.
+    pub const LIFECYCLE_HTTP_FALLBACK: &str = "LifecycleHTTPFallback";
     /// A pod's manifest is not valid.
     pub const FAILED_VALIDATION: &str = "FailedValidation";
 }

@@ -1,6 +1,7 @@
-//! When to look at which pod again (upstream: `pkg/kubelet/util/queue`, drained by a ticker of a second there).
+//! When to look at what again (upstream: `pkg/kubelet/util/queue`, drained by a ticker of a second there).
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -9,45 +10,56 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::pod::PodUid;
 
-/// Pods and the times at which they are due. One time a pod: the latest `enqueue` wins.
-#[derive(Debug, Default)]
-pub struct WorkQueue {
-    inner: Mutex<Inner>,
+/// Pods, or other things, and the times at which they are due. One time each: the latest `enqueue` wins.
+#[derive(Debug)]
+pub struct WorkQueue<K = PodUid> {
+    inner: Mutex<Inner<K>>,
     earlier: Notify,
 }
 
-#[derive(Debug, Default)]
-struct Inner {
-    due: HashMap<PodUid, Instant>,
-    order: BTreeSet<(Instant, PodUid)>,
+#[derive(Debug)]
+struct Inner<K> {
+    due: HashMap<K, Instant>,
+    order: BTreeSet<(Instant, K)>,
 }
 
-impl WorkQueue {
-    /// Makes a pod due after `delay`.
-    pub fn enqueue(&self, uid: PodUid, delay: Duration) {
-        let at = Instant::now() + delay;
+impl<K> Default for WorkQueue<K> {
+    fn default() -> Self {
+        let inner = Inner { due: HashMap::new(), order: BTreeSet::new() };
+        Self { inner: Mutex::new(inner), earlier: Notify::new() }
+    }
+}
+
+impl<K: Clone + Eq + Hash + Ord> WorkQueue<K> {
+    /// Makes something due after `delay`.
+    pub fn enqueue(&self, key: K, delay: Duration) {
+        self.enqueue_at(key, Instant::now() + delay);
+    }
+
+    /// Makes something due at a time.
+    pub fn enqueue_at(&self, key: K, at: Instant) {
         let mut inner = self.inner.lock();
-        if let Some(old) = inner.due.insert(uid.clone(), at) {
-            inner.order.remove(&(old, uid.clone()));
+        if let Some(old) = inner.due.insert(key.clone(), at) {
+            inner.order.remove(&(old, key.clone()));
         }
-        inner.order.insert((at, uid.clone()));
-        let is_first = inner.order.first().is_some_and(|(_, first)| *first == uid);
+        inner.order.insert((at, key.clone()));
+        let is_first = inner.order.first().is_some_and(|(_, first)| *first == key);
         drop(inner);
         if is_first {
             self.earlier.notify_one();
         }
     }
 
-    /// Forgets a pod.
-    pub fn remove(&self, uid: &PodUid) {
+    /// Forgets something.
+    pub fn remove(&self, key: &K) {
         let mut inner = self.inner.lock();
-        if let Some(at) = inner.due.remove(uid) {
-            inner.order.remove(&(at, uid.clone()));
+        if let Some(at) = inner.due.remove(key) {
+            inner.order.remove(&(at, key.clone()));
         }
     }
 
-    /// Waits until pods are due and takes them. Dropping the future takes nothing.
-    pub async fn due(&self) -> Vec<PodUid> {
+    /// Waits until something is due and takes all that is, the longest due first. Dropping the future takes nothing.
+    pub async fn due(&self) -> Vec<K> {
         loop {
             let next = self.inner.lock().order.first().map(|(at, _)| *at);
             match next {
@@ -61,14 +73,14 @@ impl WorkQueue {
         }
     }
 
-    fn take_due(&self) -> Vec<PodUid> {
+    fn take_due(&self) -> Vec<K> {
         let now = Instant::now();
         let mut inner = self.inner.lock();
         let mut due = Vec::new();
         while inner.order.first().is_some_and(|(at, _)| *at <= now) {
-            if let Some((_, uid)) = inner.order.pop_first() {
-                inner.due.remove(&uid);
-                due.push(uid);
+            if let Some((_, key)) = inner.order.pop_first() {
+                inner.due.remove(&key);
+                due.push(key);
             }
         }
         due
@@ -81,7 +93,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_earlier_pod_wakes_the_waiter_and_the_latest_time_wins() {
-        let queue = WorkQueue::default();
+        let queue = WorkQueue::<PodUid>::default();
         let start = Instant::now();
         queue.enqueue("slow".into(), Duration::from_secs(60));
         queue.enqueue("slow".into(), Duration::from_secs(30));

@@ -16,9 +16,9 @@ use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use crate::{
     ArtifactKind, Condition, ContainerConfig, ContainerState, ContainerStatus, Error, ErrorKind, Event,
-    EventStream, FsUsage, Image, ImageService, ImageSpec, NetworkMode, PodNetwork, Provider, PullProgress,
-    PullRequest, Result, Revision, RevisionCounter, RuntimeHandler, RuntimeService, RuntimeStatus,
-    SandboxConfig, SandboxState, SandboxStatus, Snapshot, StreamingService, Version,
+    EventStream, ExecSyncResponse, FsUsage, Image, ImageService, ImageSpec, NetworkMode, PodNetwork,
+    Provider, PullProgress, PullRequest, Result, Revision, RevisionCounter, RuntimeHandler, RuntimeService,
+    RuntimeStatus, SandboxConfig, SandboxState, SandboxStatus, Snapshot, StreamingService, Version,
 };
 
 /// Events that a slow subscriber may be behind.
@@ -36,6 +36,24 @@ pub enum Call {
     RemoveContainer,
     List,
     PullImage,
+    ExecSync,
+}
+
+/// What comes of a command.
+#[derive(Clone, Debug)]
+pub struct FakeExec {
+    /// How long it takes. One that takes longer than it may fails with `DeadlineExceeded`.
+    pub delay: Duration,
+    /// What it answers then.
+    pub result: Result<ExecSyncResponse>,
+}
+
+impl FakeExec {
+    /// Ends at once with this code.
+    pub fn exit(exit_code: i32) -> Self {
+        let result = Ok(ExecSyncResponse { exit_code, ..ExecSyncResponse::default() });
+        Self { delay: Duration::ZERO, result }
+    }
 }
 
 /// A provider in memory.
@@ -57,6 +75,8 @@ struct State {
     calls: HashMap<Call, usize>,
     stubborn: bool,
     addresses: u32,
+    execs: HashMap<String, FakeExec>,
+    executed: Vec<(String, Vec<String>)>,
 }
 
 impl FakeProvider {
@@ -83,6 +103,16 @@ impl FakeProvider {
     /// Containers ignore being asked to stop, and end only with their grace period.
     pub fn set_stubborn(&self, stubborn: bool) {
         self.state.lock().stubborn = stubborn;
+    }
+
+    /// What comes of commands that begin with this word. Of all others it is success.
+    pub fn set_exec(&self, word: &str, exec: FakeExec) {
+        self.state.lock().execs.insert(word.to_owned(), exec);
+    }
+
+    /// Every command that was begun, with the container's id.
+    pub fn executed(&self) -> Vec<(String, Vec<String>)> {
+        self.state.lock().executed.clone()
     }
 
     /// How often a call was made.
@@ -380,7 +410,31 @@ impl ImageService for FakeProvider {
     }
 }
 
-impl StreamingService for FakeProvider {}
+#[async_trait]
+impl StreamingService for FakeProvider {
+    async fn exec_sync(
+        &self,
+        container_id: &str,
+        command: &[String],
+        timeout: Duration,
+    ) -> Result<ExecSyncResponse> {
+        let exec = {
+            let mut state = self.state.lock();
+            state.executed.push((container_id.to_owned(), command.to_vec()));
+            command.first().and_then(|word| state.execs.get(word)).cloned()
+        };
+        self.enter(Call::ExecSync).await?;
+        if self.container(container_id).is_none_or(|c| c.state != ContainerState::Running) {
+            return Err(Error::not_found(format!("no running container {container_id}")));
+        }
+        let exec = exec.unwrap_or_else(|| FakeExec::exit(0));
+        tokio::time::sleep(exec.delay.min(timeout)).await;
+        if exec.delay > timeout {
+            return Err(Error::new(ErrorKind::DeadlineExceeded, "the command took too long"));
+        }
+        exec.result
+    }
+}
 
 impl Provider for FakeProvider {
     fn name(&self) -> &'static str {

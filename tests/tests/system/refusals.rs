@@ -115,10 +115,6 @@ fn what_is_not_supported_is_refused_by_name() {
     let cluster = Cluster::new("unsupported").unwrap();
     let witness = Witness::new(&cluster);
     for (name, field, value) in [
-        ("liveness", "livenessProbe", json!({ "httpGet": { "path": "/", "port": 8080 } })),
-        ("readiness", "readinessProbe", json!({ "tcpSocket": { "port": 8080 } })),
-        ("startup", "startupProbe", json!({ "exec": { "command": ["true"] } })),
-        ("lifecycle", "lifecycle", json!({ "preStop": { "sleep": { "seconds": 1 } } })),
         ("devices", "volumeDevices", json!([{ "name": "disk", "devicePath": "/dev/disk" }])),
         ("stdin", "stdin", json!(true)),
         ("privileged", "securityContext", json!({ "privileged": true })),

@@ -75,6 +75,7 @@ impl Agent {
             event_sink: events,
             volumes: Arc::new(volumes(resolved, &client, objects.clone())?),
             objects,
+            probe_transport: Arc::new(coracle_probes::Transport::new(crate::version::KUBERNETES)?),
             server: config.enable_server.then(|| Arc::new(server) as Arc<dyn ApiServer>),
         };
         let pod_config = PodConfig::new(vec![Arc::new(ApiserverSource::new(client, node))]);

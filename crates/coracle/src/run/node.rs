@@ -79,6 +79,7 @@ impl Node {
             event_sink: sink,
             objects,
             volumes: Arc::new(volumes),
+            probe_transport: Arc::new(coracle_probes::Transport::new(crate::version::KUBERNETES)?),
             server: None,
         };
         let config = PodConfig::new(vec![Arc::new(StaticSource::new(pods.clone()))]);

@@ -1,6 +1,6 @@
 //! Defaults that the apiserver gives pods and that pods from manifests lack (upstream: `pkg/apis/core/v1/defaults.go`).
 
-use k8s_openapi::api::core::v1::{Container, Pod, Probe, Volume};
+use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Pod, Probe, Volume};
 
 const LATEST: &str = "latest";
 
@@ -45,6 +45,10 @@ fn set_container_defaults(container: &mut Container) {
     let probes =
         [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe];
     probes.into_iter().flatten().for_each(set_probe_defaults);
+    if let Some(lifecycle) = &mut container.lifecycle {
+        let hooks = [&mut lifecycle.post_start, &mut lifecycle.pre_stop].into_iter().flatten();
+        hooks.filter_map(|hook| hook.http_get.as_mut()).for_each(set_http_get_defaults);
+    }
 }
 
 fn set_probe_defaults(probe: &mut Probe) {
@@ -53,9 +57,13 @@ fn set_probe_defaults(probe: &mut Probe) {
     probe.success_threshold.get_or_insert(1);
     probe.failure_threshold.get_or_insert(3);
     if let Some(http) = &mut probe.http_get {
-        http.path.get_or_insert_with(|| "/".to_owned());
-        http.scheme.get_or_insert_with(|| "HTTP".to_owned());
+        set_http_get_defaults(http);
     }
+}
+
+fn set_http_get_defaults(http: &mut HTTPGetAction) {
+    http.path.get_or_insert_with(|| "/".to_owned());
+    http.scheme.get_or_insert_with(|| "HTTP".to_owned());
 }
 
 fn set_volume_defaults(volume: &mut Volume) {

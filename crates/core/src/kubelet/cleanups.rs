@@ -12,13 +12,18 @@ use tracing::{info, warn};
 use super::Kubelet;
 use crate::kuberuntime::RuntimePod;
 use crate::pod::{PodExt, PodUid, phase};
-use crate::pod_workers::{KillPodOptions, PodWorkerSync, Subject, SyncPodType, UpdatePodOptions};
+use crate::pod_workers::{
+    KillPodOptions, PodWorkerState, PodWorkerSync, Subject, SyncPodType, UpdatePodOptions,
+};
 
 impl Kubelet {
     pub(super) fn clean_up_pods(&self) {
         let desired = self.pod_manager.pods();
         let mut workers = self.pod_workers.sync_known_pods(&desired);
         let known: HashSet<PodUid> = desired.iter().map(|pod| pod.uid()).collect();
+        self.probe_manager.cleanup_pods(|uid| {
+            workers.get(uid).is_some_and(|worker| worker.state != PodWorkerState::Terminated)
+        });
         self.status_manager.remove_orphaned_statuses(&known);
 
         let in_runtime = self.pod_cache.all();

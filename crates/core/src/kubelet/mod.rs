@@ -27,11 +27,13 @@ use crate::config::SourcesReady;
 use crate::kuberuntime::{
     DnsConfigurer, ImageManager, ImageManagerOptions, KubeGenericRuntimeManager, RuntimeOptions, RuntimePod,
 };
-use crate::pod::{PodExt, PodUid};
+use crate::lifecycle::HandlerRunner;
+use crate::pod::{PodExt, PodUid, phase};
 use crate::pod_cache::PodCache;
 use crate::pod_manager::PodManager;
 use crate::pod_workers::{PodSyncer, PodWorkers, PodWorkersOptions};
-use crate::ports::{ApiServer, EventSink, ObjectReader, StatusSink, Volumes};
+use crate::ports::{ApiServer, EventSink, ObjectReader, ProbeTransport, StatusSink, Volumes};
+use crate::prober::{self, ProbeResults, Prober};
 use crate::providers::Providers;
 use crate::reason_cache::ReasonCache;
 use crate::recorder::Recorder;
@@ -73,6 +75,8 @@ pub struct Dependencies {
     pub objects: Arc<dyn ObjectReader>,
     /// Volumes.
     pub volumes: Arc<dyn Volumes>,
+    /// How probes and hooks reach containers.
+    pub probe_transport: Arc<dyn ProbeTransport>,
     /// The API on 10250; none serves none.
     pub server: Option<Arc<dyn ApiServer>>,
 }
@@ -84,6 +88,10 @@ pub struct Kubelet {
     pod_cache: Arc<PodCache>,
     pod_workers: Arc<PodWorkers>,
     status_manager: Arc<StatusManager>,
+    probe_manager: Arc<prober::Manager>,
+    probe_results: Arc<ProbeResults>,
+    /// Results of probes that have changed; the sync loop takes it.
+    probe_updates: Mutex<Option<mpsc::Receiver<prober::Update>>>,
     runtime: KubeGenericRuntimeManager,
     runtime_state: Arc<RuntimeState>,
     providers: Providers,
@@ -110,6 +118,14 @@ impl Kubelet {
         let pod_cache = Arc::new(PodCache::default());
         let work_queue = Arc::new(WorkQueue::default());
         let images = ImageManager::new(recorder.clone(), deps.objects.clone(), options.images.clone());
+        let status_manager = Arc::new(StatusManager::new(deps.status_sink));
+        let probe_results = Arc::new(ProbeResults::default());
+        let (probe_manager, probe_updates) = prober::Manager::new(
+            probe_results.clone(),
+            status_manager.clone(),
+            pod_cache.clone(),
+            Prober::new(deps.probe_transport.clone(), deps.providers.clone(), recorder.clone()),
+        );
         let runtime = KubeGenericRuntimeManager::new(
             deps.providers.clone(),
             pod_cache.clone(),
@@ -118,6 +134,8 @@ impl Kubelet {
             deps.volumes.clone(),
             deps.objects.clone(),
             options.dns.clone(),
+            probe_results.clone(),
+            HandlerRunner::new(deps.probe_transport, recorder.clone()),
             RuntimeOptions { node_ips: options.node_ips.clone(), ..options.runtime.clone() },
         );
         let (garbage, garbage_receiver) = mpsc::channel(PLEG_BUFFER);
@@ -133,7 +151,10 @@ impl Kubelet {
                     options.workers,
                 )),
                 admission: Admission::new(deps.volumes.clone(), options.max_pods),
-                status_manager: Arc::new(StatusManager::new(deps.status_sink)),
+                status_manager,
+                probe_manager: Arc::new(probe_manager),
+                probe_results,
+                probe_updates: Mutex::new(Some(probe_updates)),
                 runtime_state: Arc::default(),
                 pod_manager: PodManager::default(),
                 reason_cache: ReasonCache::default(),
@@ -172,15 +193,24 @@ impl Kubelet {
             old: cached.as_deref().unwrap_or(pod.pod_status()),
             is_terminal,
             reasons: &self.reason_cache,
+            probes: &self.probe_results,
             host_ips: &self.options.node_ips,
         };
         generate_api_pod_status(pod, &input)
     }
 
-    /// Generates the status of a pod anew and sets it.
-    fn refresh_status(&self, pod: &Arc<Pod>, runtime: &RuntimePod, is_terminal: bool) {
+    /// Generates the status of a pod anew and sets it. Says whether the pod has come to its own end.
+    fn refresh_status(&self, pod: &Arc<Pod>, runtime: &RuntimePod, is_terminal: bool) -> bool {
         let status = self.generate_api_pod_status(pod, runtime, is_terminal);
+        let ended = phase::is_terminal(status.phase.as_deref().unwrap_or_default());
+        self.set_pod_status(pod, status);
+        ended
+    }
+
+    /// Sets the status of a pod. Its probes look at it at once: they follow the start and the end of its containers.
+    fn set_pod_status(&self, pod: &Arc<Pod>, status: PodStatus) {
         self.status_manager.set_pod_status(pod, status);
+        self.probe_manager.pod_status_set(&pod.uid());
     }
 
     /// How long the sync loop may sleep before it counts as stuck.

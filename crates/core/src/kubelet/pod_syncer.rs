@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::Kubelet;
 use crate::kuberuntime::RuntimePod;
-use crate::pod::{PodExt, PodUid, phase};
+use crate::pod::{PodExt, PodUid};
 use crate::pod_workers::{PodStatusFn, PodSyncer, SyncError, SyncPodType};
 use crate::recorder::reason;
 
@@ -29,20 +29,20 @@ impl PodSyncer for Kubelet {
         runtime: RuntimePod,
     ) -> Result<bool, SyncError> {
         self.check_provider(pod).await?;
-        let status = self.generate_api_pod_status(pod, &runtime, false);
-        let ended = phase::is_terminal(status.phase.as_deref().unwrap_or_default());
-        self.status_manager.set_pod_status(pod, status);
-        if ended {
+        if self.refresh_status(pod, &runtime, false) {
             return Ok(true);
         }
         self.objects.register_pod(pod);
+        self.probe_manager.add_pod(pod);
         let result = self.runtime.sync_pod(pod, &runtime).await;
         self.reason_cache.update(&pod.uid(), &result);
+        let mut ended = false;
         if !result.steps.is_empty() {
-            // Every step has written the cache: what it came to is told without waiting for an event.
-            self.refresh_status(pod, &self.pod_cache.get(&pod.uid()), false);
+            // Every step has written the cache: what it came to is told without waiting for an event. Containers that
+            // were stopped for their health, and are not to run again, end the pod.
+            ended = self.refresh_status(pod, &self.pod_cache.get(&pod.uid()), false);
         }
-        result.error().map_or(Ok(false), Err)
+        result.error().map_or(Ok(ended), Err)
     }
 
     async fn sync_terminating_pod(
@@ -56,13 +56,15 @@ impl PodSyncer for Kubelet {
         if let Some(change) = &pod_status_fn {
             change(&mut status);
         }
-        self.status_manager.set_pod_status(pod, status);
+        self.set_pod_status(pod, status);
+        self.probe_manager.stop_liveness_and_startup(&pod.uid());
 
-        let result = self.runtime.kill_pod(Some(pod), &runtime, grace_period_seconds).await;
+        let result = self.runtime.kill_pod(Some(pod), &runtime, &[], grace_period_seconds).await;
         if let Some(error) = result.error() {
             self.recorder.warning(pod, reason::FAILED_KILL_POD, format!("error killing pod: {error}"));
             return Err(error);
         }
+        self.probe_manager.remove_pod(&pod.uid());
         let stopped = self.verify_stopped(&pod.uid()).await?;
         self.refresh_status(pod, &stopped, true);
         Ok(())
@@ -71,7 +73,7 @@ impl PodSyncer for Kubelet {
     async fn sync_terminating_runtime_pod(&self, pod: &PodRef) -> Result<(), SyncError> {
         let uid = PodUid::from(pod.uid.as_str());
         let runtime = self.runtime.get_pod_status(&uid).await?;
-        let result = self.runtime.kill_pod(None, &runtime, Some(ORPHAN_GRACE_PERIOD_SECONDS)).await;
+        let result = self.runtime.kill_pod(None, &runtime, &[], Some(ORPHAN_GRACE_PERIOD_SECONDS)).await;
         result.error().map_or(Ok(()), Err)
     }
 

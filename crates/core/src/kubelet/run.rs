@@ -8,7 +8,6 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 use tracing::warn;
 
-use super::sync_loop::SyncChannels;
 use super::{Kubelet, PLEG_BUFFER};
 use crate::config::PodUpdate;
 use crate::pleg::Pleg;
@@ -19,11 +18,12 @@ use crate::references::references;
 const GC_PERIOD: Duration = Duration::from_secs(60);
 
 impl Kubelet {
-    /// Starts everything but the sync loop: status manager, one PLEG a provider, notices of changed objects. The tasks
+    /// Starts everything but the sync loop: status manager, probes, one PLEG a provider, notices of changed objects. The tasks
     /// end when the set is dropped.
     pub(super) fn start_managers(self: &Arc<Self>) -> (JoinSet<()>, mpsc::Receiver<crate::pod::PodUid>) {
         let mut tasks = JoinSet::new();
         tasks.spawn(self.status_manager.clone().run(self.clone()));
+        tasks.spawn(self.probe_manager.clone().run());
         let (changed, pleg) = mpsc::channel(PLEG_BUFFER);
         for registered in self.providers.iter() {
             let (cache, state) = (self.pod_cache.clone(), self.runtime_state.clone());
@@ -39,7 +39,7 @@ impl Kubelet {
     pub(super) async fn run_until_sources_end(self: &Arc<Self>, updates: mpsc::Receiver<PodUpdate>) {
         let (_managers, pleg) = self.start_managers();
         self.wait_for_first_relist().await;
-        self.sync_loop(SyncChannels::new(updates, pleg), &**self).await;
+        self.sync_loop(self.sync_channels(updates, pleg), &**self).await;
     }
 
     /// Gives the providers a moment to say what they have: what runs already is adopted, not started again. One that

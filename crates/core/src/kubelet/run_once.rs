@@ -7,7 +7,6 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::sync_loop::SyncChannels;
 use super::{Kubelet, SyncHandler};
 use crate::config::PodUpdate;
 use crate::pod::{PodExt, phase};
@@ -38,8 +37,8 @@ impl Kubelet {
             self.handle_pod_additions(first.pods);
             self.sources_ready.add_source(first.source);
         }
-        let kubelet = self.clone();
-        tasks.spawn(async move { kubelet.sync_loop(SyncChannels::new(updates, pleg), &*kubelet).await });
+        let (kubelet, channels) = (self.clone(), self.sync_channels(updates, pleg));
+        tasks.spawn(async move { kubelet.sync_loop(channels, &*kubelet).await });
         let mut results = Vec::with_capacity(pods.len());
         for pod in pods {
             let status = self.wait_for_start(&pod).await;

@@ -10,6 +10,7 @@ use tracing::{debug, info};
 use super::{Kubelet, SyncHandler};
 use crate::config::{PodOperation, PodUpdate};
 use crate::pod::{PodExt, PodUid};
+use crate::prober::{ProbeResult, ProbeType, Update};
 
 /// How often pods are cleaned up (`housekeepingPeriod`).
 const HOUSEKEEPING_PERIOD: Duration = Duration::from_secs(2);
@@ -20,18 +21,23 @@ const PLEG_BATCH: usize = 256;
 pub(super) struct SyncChannels {
     pub(super) config: mpsc::Receiver<PodUpdate>,
     pub(super) pleg: mpsc::Receiver<PodUid>,
+    pub(super) probes: mpsc::Receiver<Update>,
     pub(super) housekeeping: Interval,
 }
 
-impl SyncChannels {
-    pub(super) fn new(config: mpsc::Receiver<PodUpdate>, pleg: mpsc::Receiver<PodUid>) -> Self {
+impl Kubelet {
+    /// What the sync loop waits for. Results of probes come to the first who asks.
+    pub(super) fn sync_channels(
+        &self,
+        config: mpsc::Receiver<PodUpdate>,
+        pleg: mpsc::Receiver<PodUid>,
+    ) -> SyncChannels {
+        let probes = self.probe_updates.lock().take().unwrap_or_else(|| mpsc::channel(1).1);
         let mut housekeeping = interval(HOUSEKEEPING_PERIOD);
         housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { config, pleg, housekeeping }
+        SyncChannels { config, pleg, probes, housekeeping }
     }
-}
 
-impl Kubelet {
     /// Runs until the sources are gone.
     pub(super) async fn sync_loop(&self, mut channels: SyncChannels, handler: &dyn SyncHandler) {
         info!("starting kubelet main sync loop");
@@ -64,6 +70,7 @@ impl Kubelet {
                 }
                 self.sync_pods(uids, handler, "PLEG");
             }
+            Some(update) = channels.probes.recv() => self.handle_probe_update(update, handler),
             due = self.work_queue.due() => self.sync_pods(due, handler, "SYNC"),
             _ = channels.housekeeping.tick() => {
                 // A source that has not spoken yet may want what nobody else does.
@@ -86,6 +93,25 @@ impl Kubelet {
             PodOperation::Reconcile => handler.handle_pod_reconcile(update.pods),
         }
         self.sources_ready.add_source(update.source);
+    }
+
+    /// What a probe has found shows in the status before anything else happens.
+    fn handle_probe_update(&self, update: Update, handler: &dyn SyncHandler) {
+        let Update { probe_type, pod_uid, container_id, result } = update;
+        debug!(%probe_type, uid = %pod_uid, container = container_id, %result, "SyncLoop (probe)");
+        let is_good = result == ProbeResult::Success;
+        match probe_type {
+            ProbeType::Liveness if is_good => return,
+            ProbeType::Liveness => {}
+            ProbeType::Readiness => {
+                self.status_manager.set_container_readiness(&pod_uid, &container_id, is_good);
+            }
+            ProbeType::Startup => {
+                self.status_manager.set_container_startup(&pod_uid, &container_id, is_good);
+            }
+        }
+        self.probe_manager.pod_status_set(&pod_uid);
+        self.sync_pods(vec![pod_uid], handler, "probe");
     }
 
     fn sync_pods(&self, mut uids: Vec<PodUid>, handler: &dyn SyncHandler, why: &str) {

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use super::restart::{container_should_restart, restart_after_kill, should_container_be_restarted};
 use super::runtime_pod::{RuntimeContainer, RuntimePod};
 use crate::pod::{PodExt, is_restartable_init_container, restart_policy};
+use crate::prober::{ProbeResult, ProbeResults};
 
 /// Why a container is killed (`containerKillReason`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,14 @@ pub enum KillReason {
     Unknown,
     /// Its image or name changed.
     DefinitionChanged,
+    /// It did not start in the time that its startup probe gives it.
+    StartupProbe,
+    /// Its liveness probe failed.
+    LivenessProbe,
+    /// Its hook after the start failed.
+    FailedPostStartHook,
+    /// The pod ends.
+    PodEnds,
 }
 
 /// A container to kill.
@@ -86,7 +95,7 @@ pub fn pod_sandbox_changed(pod: &Pod, runtime: &RuntimePod) -> SandboxChange {
 }
 
 /// Decides what to do for a pod.
-pub fn compute_pod_actions(pod: &Pod, runtime: &RuntimePod) -> PodActions {
+pub fn compute_pod_actions(pod: &Pod, runtime: &RuntimePod, probes: &ProbeResults) -> PodActions {
     let sandbox = pod_sandbox_changed(pod, runtime);
     let mut actions = PodActions {
         kill_pod: sandbox.changed,
@@ -101,12 +110,12 @@ pub fn compute_pod_actions(pod: &Pod, runtime: &RuntimePod) -> PodActions {
     }
 
     actions.ephemeral_containers_to_start = missing_ephemeral_containers(pod, runtime);
-    let initialized = compute_init_container_actions(pod, runtime, &mut actions);
+    let initialized = compute_init_container_actions(pod, runtime, probes, &mut actions);
     if actions.kill_pod || !initialized {
         return actions;
     }
 
-    let kept = compute_main_container_actions(pod, runtime, &mut actions);
+    let kept = compute_main_container_actions(pod, runtime, probes, &mut actions);
     if kept == 0 && actions.containers_to_start.is_empty() {
         actions.kill_pod = true;
         // A sidecar must not keep a finished pod alive.
@@ -151,7 +160,12 @@ fn missing_ephemeral_containers(pod: &Pod, runtime: &RuntimePod) -> Vec<usize> {
 }
 
 /// Decides about main containers; returns how many running ones stay as they are.
-fn compute_main_container_actions(pod: &Pod, runtime: &RuntimePod, actions: &mut PodActions) -> usize {
+fn compute_main_container_actions(
+    pod: &Pod,
+    runtime: &RuntimePod,
+    probes: &ProbeResults,
+    actions: &mut PodActions,
+) -> usize {
     let mut kept = 0;
     for (index, container) in pod.containers().iter().enumerate() {
         let status = runtime.find(&container.name);
@@ -165,18 +179,43 @@ fn compute_main_container_actions(pod: &Pod, runtime: &RuntimePod, actions: &mut
             }
             continue;
         };
-        if running.changed(container) {
-            actions.containers_to_start.push(index);
-            actions.containers_to_kill.push(ContainerToKill {
-                container: running.clone(),
-                message: format!("Container {} definition changed, will be restarted", container.name),
-                reason: KillReason::DefinitionChanged,
-            });
-        } else {
+        let Some((reason, why)) = reason_to_kill(container, running, probes) else {
             kept += 1;
+            continue;
+        };
+        let mut message = format!("Container {} {why}", container.name);
+        // What the user has changed runs as it is now, whatever the policy.
+        if reason == KillReason::DefinitionChanged || restart_after_kill(container, pod) {
+            message.push_str(", will be restarted");
+            actions.containers_to_start.push(index);
         }
+        actions.containers_to_kill.push(ContainerToKill { container: running.clone(), message, reason });
     }
     kept
+}
+
+/// Why a running container cannot stay as it is, if so.
+fn reason_to_kill(
+    container: &Container,
+    running: &RuntimeContainer,
+    probes: &ProbeResults,
+) -> Option<(KillReason, &'static str)> {
+    let id = running.container_id();
+    if running.changed(container) {
+        Some((KillReason::DefinitionChanged, "definition changed"))
+    } else if probes.liveness.get(&id) == Some(ProbeResult::Failure) {
+        Some((KillReason::LivenessProbe, "failed liveness probe"))
+    } else if probes.startup.get(&id) == Some(ProbeResult::Failure) {
+        Some((KillReason::StartupProbe, "failed startup probe"))
+    } else {
+        None
+    }
+}
+
+/// Whether what comes after a running sidecar may start. Without a startup probe, running is enough.
+fn sidecar_has_started(container: &Container, running: &RuntimeContainer, probes: &ProbeResults) -> bool {
+    container.startup_probe.is_none()
+        || probes.startup.get(&running.container_id()) == Some(ProbeResult::Success)
 }
 
 fn kill_unknown(what: &str, status: &RuntimeContainer) -> ContainerToKill {
@@ -191,7 +230,12 @@ fn kill_unknown(what: &str, status: &RuntimeContainer) -> ContainerToKill {
 ///
 /// It goes from the last to the first, because finished ones may be gone from the runtime: the last one that is
 /// there tells how far the pod has come.
-fn compute_init_container_actions(pod: &Pod, runtime: &RuntimePod, actions: &mut PodActions) -> bool {
+fn compute_init_container_actions(
+    pod: &Pod,
+    runtime: &RuntimePod,
+    probes: &ProbeResults,
+    actions: &mut PodActions,
+) -> bool {
     let containers = pod.init_containers();
     if containers.is_empty() {
         return true;
@@ -223,14 +267,16 @@ fn compute_init_container_actions(pod: &Pod, runtime: &RuntimePod, actions: &mut
             (ContainerState::Created, _) => to_start.push(i),
             (ContainerState::Running, false) => {}
             (ContainerState::Running, true) => {
-                if initialized() && !previously_initialized {
+                let has_started = sidecar_has_started(container, status, probes);
+                if has_started && initialized() && !previously_initialized {
                     to_start.push(i + 1);
                 }
-                if status.changed(container) {
+                if let Some((reason, why)) = reason_to_kill(container, status, probes) {
+                    let message = format!("Init container {} {why}", container.name);
                     actions.containers_to_kill.push(ContainerToKill {
                         container: status.clone(),
-                        message: format!("Init container {} definition changed", container.name),
-                        reason: KillReason::DefinitionChanged,
+                        message,
+                        reason,
                     });
                     to_start.push(i);
                 }

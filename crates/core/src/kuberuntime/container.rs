@@ -10,11 +10,13 @@ use coracle_provider::{
 };
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 
+use super::compute::{ContainerToKill, KillReason};
 use super::labels;
 use super::manager::KubeGenericRuntimeManager;
-use super::runtime_pod::RuntimePod;
+use super::runtime_pod::{RuntimeContainer, RuntimePod};
 use super::sandbox::{pod_log_directory, protocol};
 use super::sync_result::{SyncFailure, reason};
+use crate::clock;
 use crate::expansion::{expand, syntax_wrap};
 use crate::pod::PodExt;
 use crate::ports::EventType;
@@ -60,9 +62,39 @@ impl KubeGenericRuntimeManager {
         let started = provider.start_container(&id).await;
         let started = started.map_err(|e| self.start_failure(pod, container, reason::RUN_CONTAINER, &e))?;
         self.link_log(pod, &started);
-        self.cache.set_container(provider.name(), started);
+        self.cache.set_container(provider.name(), started.clone());
         self.container_normal(pod, container, recorder::reason::STARTED_CONTAINER, "Container started");
-        Ok(())
+        self.run_post_start_hook(pod, container, provider, started).await
+    }
+
+    /// Step 4 of upstream's. A container whose hook fails is stopped, and waits as one that failed.
+    async fn run_post_start_hook(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        provider: &Arc<dyn Provider>,
+        started: Arc<ContainerStatus>,
+    ) -> Result<(), SyncFailure> {
+        let Some(hook) = container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref()) else {
+            return Ok(());
+        };
+        let runtime = self.cache.get(&pod.uid());
+        let target = self.hook_target(pod, container, &runtime, &started.id, provider);
+        let Err(message) = self.handlers.run(&target, hook).await else { return Ok(()) };
+
+        // The message may have secrets of the program, which Events would show to everyone who may read them.
+        let (event_type, why) = (EventType::Warning, recorder::reason::FAILED_POST_START_HOOK);
+        self.recorder.container(pod, &container.name, event_type, why, "PostStartHook failed");
+        let kill = ContainerToKill {
+            container: RuntimeContainer { provider: provider.name(), status: started },
+            message: "FailedPostStartHook".to_owned(),
+            reason: KillReason::FailedPostStartHook,
+        };
+        if let Err(failure) = self.kill_container(pod, &runtime, &kill).await {
+            tracing::warn!(container = %kill.container.id, error = failure.message, "stopping a container failed");
+        }
+        // From here on it is a container that crashed: how long it waits is the back-off's business.
+        Err(SyncFailure { reason: reason::POST_START_HOOK, message, retry_at: Some(clock::now()) })
     }
 
     fn start_failure(

@@ -4,8 +4,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Lifecycle, Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::de::DeserializeOwned;
 
+use super::runtime_pod::RuntimeContainer;
 use crate::pod::PodExt;
 
 const POD_NAME: &str = "io.kubernetes.pod.name";
@@ -73,6 +76,35 @@ pub(super) fn container_annotations(
         annotations.insert(CONTAINER_PORTS.to_owned(), json);
     }
     annotations
+}
+
+/// What a container's annotations say of it and its pod: enough to stop it (`restoreSpecsFromContainerLabels`).
+pub(super) fn restore_specs(container: &RuntimeContainer) -> (Pod, Container) {
+    let annotations = &container.status.annotations;
+    let seconds = |key: &str| annotations.get(key).and_then(|v| v.parse().ok());
+    let metadata = ObjectMeta {
+        uid: Some(container.pod.uid.clone()),
+        name: Some(container.pod.name.clone()),
+        namespace: Some(container.pod.namespace.clone()),
+        deletion_grace_period_seconds: seconds(POD_DELETION_GRACE_PERIOD),
+        ..ObjectMeta::default()
+    };
+    let spec = PodSpec {
+        termination_grace_period_seconds: seconds(POD_TERMINATION_GRACE_PERIOD),
+        ..PodSpec::default()
+    };
+    let pre_stop = from_json(annotations, CONTAINER_PRE_STOP_HANDLER);
+    let restored = Container {
+        name: container.name.clone(),
+        ports: from_json(annotations, CONTAINER_PORTS),
+        lifecycle: pre_stop.map(|hook| Lifecycle { pre_stop: Some(hook), ..Lifecycle::default() }),
+        ..Container::default()
+    };
+    (Pod { metadata, spec: Some(spec), ..Pod::default() }, restored)
+}
+
+fn from_json<T: DeserializeOwned>(annotations: &BTreeMap<String, String>, key: &str) -> Option<T> {
+    serde_json::from_str(annotations.get(key)?).ok()
 }
 
 /// The hash that a container was made with.

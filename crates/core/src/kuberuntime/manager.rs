@@ -10,12 +10,15 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::dns::DnsConfigurer;
 use super::image_manager::ImageManager;
+use super::pre_stop::PreStopHooks;
 use super::runtime_pod::RuntimePod;
 use crate::backoff::Backoff;
+use crate::lifecycle::HandlerRunner;
 use crate::pod::{PodExt, PodUid};
 use crate::pod_cache::PodCache;
 use crate::pod_workers::SyncError;
 use crate::ports::{ObjectReader, Volumes};
+use crate::prober::ProbeResults;
 use crate::providers::Providers;
 use crate::recorder::Recorder;
 
@@ -49,7 +52,7 @@ impl Default for RuntimeOptions {
     }
 }
 
-/// The runtime manager. Shared by all pod workers; holds no state of a pod but its back-off.
+/// The runtime manager. Shared by all pod workers; holds no state of a pod but its back-off and running hooks.
 pub struct KubeGenericRuntimeManager {
     pub(super) providers: Providers,
     pub(super) cache: Arc<PodCache>,
@@ -59,6 +62,9 @@ pub struct KubeGenericRuntimeManager {
     pub(super) objects: Arc<dyn ObjectReader>,
     pub(super) dns: DnsConfigurer,
     pub(super) crash_loop_back_off: Backoff,
+    pub(super) probes: Arc<ProbeResults>,
+    pub(super) handlers: HandlerRunner,
+    pub(super) pre_stop_hooks: PreStopHooks,
     pub(super) options: RuntimeOptions,
 }
 
@@ -73,11 +79,26 @@ impl KubeGenericRuntimeManager {
         volumes: Arc<dyn Volumes>,
         objects: Arc<dyn ObjectReader>,
         dns: DnsConfigurer,
+        probes: Arc<ProbeResults>,
+        handlers: HandlerRunner,
         options: RuntimeOptions,
     ) -> Self {
         let crash_loop_back_off =
             Backoff::new(options.crash_loop_initial, options.crash_loop_max, CRASH_LOOP_EXPIRY);
-        Self { providers, cache, recorder, images, volumes, objects, dns, crash_loop_back_off, options }
+        Self {
+            providers,
+            cache,
+            recorder,
+            images,
+            volumes,
+            objects,
+            dns,
+            crash_loop_back_off,
+            probes,
+            handlers,
+            pre_stop_hooks: PreStopHooks::default(),
+            options,
+        }
     }
 
     /// The handler that the pod's RuntimeClass names; empty without one (`getPodRuntimeHandler`).
@@ -132,9 +153,10 @@ impl KubeGenericRuntimeManager {
         self.cache.mark_stale(uid);
     }
 
-    /// Forgets what is kept of a pod: its back-off.
+    /// Forgets what is kept of a pod: its back-off, and hooks of containers that it no longer has.
     pub fn forget(&self, uid: &str) {
         self.crash_loop_back_off.forget(uid);
+        self.pre_stop_hooks.forget_pod(uid);
         self.images.forget(uid);
     }
 

@@ -11,11 +11,13 @@ mod keyring;
 mod kill;
 mod labels;
 mod manager;
+mod pre_stop;
 mod restart;
 mod runtime_pod;
 mod sandbox;
 mod sync_pod;
 mod sync_result;
+mod termination_order;
 
 pub use compute::{
     ContainerToKill, KillReason, PodActions, SandboxChange, compute_pod_actions, pod_sandbox_changed,

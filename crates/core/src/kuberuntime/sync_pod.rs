@@ -24,6 +24,7 @@ struct StartSpec {
     container: Container,
     /// If it cannot be started, nothing after it is.
     required_by_rest: bool,
+    is_sidecar: bool,
 }
 
 impl KubeGenericRuntimeManager {
@@ -31,17 +32,28 @@ impl KubeGenericRuntimeManager {
     /// concerns containers, in the pod cache.
     pub async fn sync_pod(&self, pod: &Arc<Pod>, runtime: &RuntimePod) -> PodSyncResult {
         let mut result = PodSyncResult::default();
-        let actions = compute_pod_actions(pod, runtime);
-        if !self.kill_unwanted(pod, runtime, &actions, &mut result).await {
-            return result;
+        let mut more = self.sync_once(pod, runtime, &mut result).await;
+        // What waited for a sidecar need not wait for another sync.
+        while more {
+            let runtime = self.cache.get(&pod.uid());
+            more = self.sync_once(pod, &runtime, &mut result).await;
+        }
+        result
+    }
+
+    /// Goes through the steps once. Answers whether a sidecar was started and all is well: then there may be more to do.
+    async fn sync_once(&self, pod: &Arc<Pod>, runtime: &RuntimePod, result: &mut PodSyncResult) -> bool {
+        let actions = compute_pod_actions(pod, runtime, &self.probes);
+        if !self.kill_unwanted(pod, runtime, &actions, result).await {
+            return false;
         }
         self.prune_init_containers(pod, runtime, actions.create_sandbox).await;
 
         let starts = start_specs(pod, &actions);
         if starts.is_empty() && !actions.create_sandbox {
             // Tokens expire and configMaps change while nothing is to be started.
-            self.mount_volumes(pod, &mut result).await;
-            return result;
+            self.mount_volumes(pod, result).await;
+            return false;
         }
         let (mounted, sandbox, images) = tokio::join!(
             self.volumes.mount(pod),
@@ -72,7 +84,7 @@ impl KubeGenericRuntimeManager {
                 break;
             }
         }
-        result
+        !result.failed() && starts.iter().any(|start| start.is_sidecar)
     }
 
     /// Steps 2 and 3: stops what must not run. Says whether to go on.
@@ -88,13 +100,11 @@ impl KubeGenericRuntimeManager {
             self.recorder.normal(pod, recorder::reason::SANDBOX_CHANGED, message);
         }
         if actions.kill_pod {
-            result.extend(self.kill_pod(Some(pod), runtime, None).await);
+            result.extend(self.kill_pod(Some(pod), runtime, &actions.containers_to_kill, None).await);
             return !result.failed();
         }
-        let grace = pod.pod_spec().termination_grace_period_seconds.and_then(|s| u64::try_from(s).ok());
-        let grace = Duration::from_secs(grace.unwrap_or_default());
         for kill in &actions.containers_to_kill {
-            let killed = self.kill_container(Some(pod), &kill.container, &kill.message, grace).await;
+            let killed = self.kill_container(pod, runtime, kill).await;
             if !result.add(SyncAction::KillContainer, &kill.container.name, killed) {
                 return false;
             }
@@ -206,11 +216,14 @@ fn start_specs(pod: &Pod, actions: &PodActions) -> Vec<StartSpec> {
     let ephemeral = actions.ephemeral_containers_to_start.iter().filter_map(|i| ephemeral.get(*i));
     let init = actions.init_containers_to_start.iter().filter_map(|i| pod.init_containers().get(*i));
     let main = actions.containers_to_start.iter().filter_map(|i| pod.containers().get(*i));
-    let optional =
-        |container: &Container| StartSpec { container: container.clone(), required_by_rest: false };
+    let optional = |container: &Container| StartSpec {
+        container: container.clone(),
+        required_by_rest: false,
+        is_sidecar: false,
+    };
     let init = init.map(|container| {
-        let required_by_rest = !is_restartable_init_container(container);
-        StartSpec { container: container.clone(), required_by_rest }
+        let is_sidecar = is_restartable_init_container(container);
+        StartSpec { container: container.clone(), required_by_rest: !is_sidecar, is_sidecar }
     });
     ephemeral.map(optional).chain(init).chain(main.map(optional)).collect()
 }

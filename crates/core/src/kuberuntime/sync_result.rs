@@ -18,6 +18,7 @@ pub(crate) mod reason {
     pub(crate) const KILL_CONTAINER: &str = "KillContainerError";
     pub(crate) const KILL_POD_SANDBOX: &str = "KillPodSandboxError";
     pub(crate) const MOUNT_VOLUME: &str = "FailedMount";
+    pub(crate) const POST_START_HOOK: &str = "PostStartHookError";
     pub(crate) const REGISTRY_UNAVAILABLE: &str = "RegistryUnavailable";
     pub(crate) const RUN_CONTAINER: &str = "RunContainerError";
 }

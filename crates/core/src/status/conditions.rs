@@ -1,6 +1,6 @@
 //! The pod conditions that the kubelet owns (upstream: `pkg/kubelet/status/generate.go`).
 
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition, PodStatus};
 
 use crate::kuberuntime::{RuntimePod, pod_sandbox_changed};
 use crate::pod::{PodExt, container_status, is_restartable_init_container, phase};
@@ -30,10 +30,24 @@ pub(crate) fn is_owned_by_kubelet(condition_type: &str) -> bool {
     OWNED.contains(&condition_type)
 }
 
+/// Makes anew the conditions that follow from which containers have started and are ready.
+pub(super) fn update_readiness_conditions(pod: &Pod, status: &mut PodStatus) {
+    let lists = [&status.init_container_statuses, &status.container_statuses];
+    let statuses: Vec<ContainerStatus> = lists.into_iter().flatten().flatten().cloned().collect();
+    let phase = status.phase.clone().unwrap_or_default();
+    let input = ConditionInput { pod, statuses: &statuses, phase: &phase };
+    let conditions = status.conditions.get_or_insert_default();
+    for new in [input.initialized(), input.ready(conditions), input.containers_ready()] {
+        match conditions.iter_mut().find(|c| c.type_ == new.type_) {
+            Some(old) => *old = new,
+            None => conditions.push(new),
+        }
+    }
+}
+
 /// Everything the conditions are made from.
 pub(super) struct ConditionInput<'a> {
     pub(super) pod: &'a Pod,
-    pub(super) runtime: &'a RuntimePod,
     /// Init and main containers.
     pub(super) statuses: &'a [ContainerStatus],
     pub(super) phase: &'a str,
@@ -41,11 +55,11 @@ pub(super) struct ConditionInput<'a> {
 
 impl ConditionInput<'_> {
     /// All conditions that the kubelet owns, after the ones of others, which are kept.
-    pub(super) fn generate(&self) -> Vec<PodCondition> {
+    pub(super) fn generate(&self, runtime: &RuntimePod) -> Vec<PodCondition> {
         let mut conditions: Vec<PodCondition> =
             self.pod.pod_status().conditions.iter().flatten().cloned().collect();
         conditions.retain(|c| !is_owned_by_kubelet(&c.type_));
-        conditions.push(self.ready_to_start_containers());
+        conditions.push(self.ready_to_start_containers(runtime));
         conditions.push(self.initialized());
         conditions.push(self.ready(&conditions));
         conditions.push(self.containers_ready());
@@ -70,8 +84,8 @@ impl ConditionInput<'_> {
         }
     }
 
-    fn ready_to_start_containers(&self) -> PodCondition {
-        let change = pod_sandbox_changed(self.pod, self.runtime);
+    fn ready_to_start_containers(&self, runtime: &RuntimePod) -> PodCondition {
+        let change = pod_sandbox_changed(self.pod, runtime);
         let kind = condition_type::READY_TO_START_CONTAINERS;
         if change.changed {
             self.condition(kind, false, Some("PodSandboxNotReady"), Some(change.message.to_owned()))

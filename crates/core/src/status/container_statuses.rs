@@ -1,7 +1,5 @@
 //! From what a runtime has of a container to what the API shows (upstream: `convertToAPIContainerStatuses`).
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::core::v1::{
     Container, ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated,
     ContainerStateWaiting, ContainerStatus, Pod, VolumeMountStatus,
@@ -12,6 +10,7 @@ use coracle_provider::ContainerState;
 use crate::clock::api_time;
 use crate::kuberuntime::{RuntimeContainer, RuntimePod, should_container_be_restarted};
 use crate::pod::{PodExt, container_status, is_restartable_init_container};
+use crate::prober::{ProbeResult, ProbeResults};
 use crate::reason_cache::ReasonCache;
 
 /// A container that vanished without a trace (`ContainerReasonStatusUnknown`).
@@ -245,21 +244,42 @@ fn non_empty(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// Whether containers are started and ready, from what they do alone; probes come on top of it
-/// (`prober.UpdatePodStatus`).
-pub(super) fn set_started_and_ready(pod: &Pod, statuses: &mut [ContainerStatus], kind: ContainerKind) {
-    let sidecars: BTreeMap<&str, bool> =
-        pod.init_containers().iter().map(|c| (c.name.as_str(), is_restartable_init_container(c))).collect();
-    for status in statuses {
+/// Whether containers have started and are ready (`prober.UpdatePodStatus`). `statuses` are those of `containers`, one by
+/// one.
+///
+/// A probe that has not come to anything yet leaves a container that the API knows as it was: a restart of the agent
+/// takes no pod out of service.
+pub(super) fn set_started_and_ready(
+    containers: &[Container],
+    statuses: &mut [ContainerStatus],
+    previous: &[ContainerStatus],
+    kind: ContainerKind,
+    probes: &ProbeResults,
+) {
+    for (container, status) in containers.iter().zip(statuses) {
+        let same_instance = |old: &&ContainerStatus| old.container_id == status.container_id;
+        let old = container_status(previous, &container.name).filter(same_instance);
+        let id = status.container_id.as_deref().unwrap_or_default();
         let state = status.state.as_ref();
-        let running = state.is_some_and(|s| s.running.is_some());
-        status.started = Some(running);
-        let runs_once =
-            kind == ContainerKind::Init && !sidecars.get(status.name.as_str()).copied().unwrap_or(false);
-        status.ready = if runs_once {
+
+        let started = state.is_some_and(|s| s.running.is_some())
+            && match (container.startup_probe.is_some(), probes.startup.get(id)) {
+                (false, _) => true,
+                (true, Some(result)) => result == ProbeResult::Success,
+                (true, None) => old.is_some_and(|o| o.started == Some(true)),
+            };
+        let runs_once = kind == ContainerKind::Init && !is_restartable_init_container(container);
+        let ready = if runs_once {
             state.and_then(|s| s.terminated.as_ref()).is_some_and(|t| t.exit_code == 0)
         } else {
-            running && kind != ContainerKind::Ephemeral
+            let ready = match (container.readiness_probe.is_some(), probes.readiness.get(id)) {
+                (false, _) => true,
+                (true, Some(result)) => result == ProbeResult::Success,
+                (true, None) => old.is_some_and(|o| o.ready),
+            };
+            started && ready && kind != ContainerKind::Ephemeral
         };
+        status.started = Some(started);
+        status.ready = ready;
     }
 }

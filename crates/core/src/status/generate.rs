@@ -9,6 +9,7 @@ use super::container_statuses::{ContainerKind, set_started_and_ready, to_api_con
 use super::phase::get_phase;
 use crate::kuberuntime::RuntimePod;
 use crate::pod::{PodExt, ephemeral_containers, phase};
+use crate::prober::ProbeResults;
 use crate::qos::pod_qos;
 use crate::reason_cache::ReasonCache;
 
@@ -22,6 +23,8 @@ pub struct StatusInput<'a> {
     pub is_terminal: bool,
     /// Why containers could not be started.
     pub reasons: &'a ReasonCache,
+    /// What probes have found.
+    pub probes: &'a ProbeResults,
     /// The node's addresses, the primary one first.
     pub host_ips: &'a [IpAddr],
 }
@@ -32,7 +35,7 @@ pub fn generate_api_pod_status(pod: &Pod, input: &StatusInput<'_>) -> PodStatus 
     let convert = |previous: &Option<Vec<_>>, containers: &[_], kind| {
         let previous = previous.as_deref().unwrap_or_default();
         let mut statuses = to_api_container_statuses(pod, runtime, previous, containers, kind, input.reasons);
-        set_started_and_ready(pod, &mut statuses, kind);
+        set_started_and_ready(containers, &mut statuses, previous, kind, input.probes);
         statuses
     };
     let init = convert(&old.init_container_statuses, pod.init_containers(), ContainerKind::Init);
@@ -44,7 +47,7 @@ pub fn generate_api_pod_status(pod: &Pod, input: &StatusInput<'_>) -> PodStatus 
     let has_initialized = runtime.has_any_active_regular_container_started(pod);
     let computed = get_phase(pod, &all, input.is_terminal, has_initialized);
     let phase = final_phase(pod, old, computed).to_owned();
-    let conditions = ConditionInput { pod, runtime, statuses: &all, phase: &phase }.generate();
+    let conditions = ConditionInput { pod, statuses: &all, phase: &phase }.generate(runtime);
 
     let mut status = PodStatus {
         qos_class: Some(pod_qos(pod)),

@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
+use super::conditions::update_readiness_conditions;
 use super::merge::{check_container_state_transition, complete, equal_by_kubelet, merge_pod_status};
 use super::patch::status_patch;
 use super::terminate::terminated_status;
@@ -85,6 +86,42 @@ impl StatusManager {
         self.update(pod, status, false);
     }
 
+    /// A readiness probe has come to another result (`SetContainerReadiness`). A container that is not known, or does not
+    /// run, stays as it is.
+    pub fn set_container_readiness(&self, uid: &PodUid, container_id: &str, ready: bool) {
+        self.update_container(uid, container_id, |_, status| {
+            status.ready = ready && status.started == Some(true);
+        });
+    }
+
+    /// A startup probe has come to another result (`SetContainerStartup`). A container without a readiness probe is
+    /// ready as soon as it has started.
+    pub fn set_container_startup(&self, uid: &PodUid, container_id: &str, started: bool) {
+        self.update_container(uid, container_id, |pod, status| {
+            let mut containers = pod.containers().iter().chain(pod.init_containers());
+            let is_probed = containers.any(|c| c.name == status.name && c.readiness_probe.is_some());
+            status.started = Some(started);
+            status.ready = started && (status.ready || !is_probed);
+        });
+    }
+
+    fn update_container(
+        &self,
+        uid: &PodUid,
+        container_id: &str,
+        change: impl FnOnce(&Pod, &mut ContainerStatus),
+    ) {
+        let mut entries = self.entries.lock();
+        let Some(entry) = entries.get_mut(uid) else { return };
+        let (pod, mut status) = (entry.pod.clone(), (*entry.status).clone());
+        let Some(container) = find_running(&mut status, container_id) else { return };
+        change(&pod, container);
+        update_readiness_conditions(&pod, &mut status);
+        if let Some(delay) = entry.update(&pod, status, false) {
+            self.queue.enqueue(uid.clone(), delay);
+        }
+    }
+
     /// The pod has come to its very end: after this status its API object may be removed.
     pub fn terminate_pod(&self, pod: &Arc<Pod>) {
         let current = self.get_pod_status(&pod.uid()).map(|s| (*s).clone());
@@ -112,21 +149,9 @@ impl StatusManager {
         let uid = pod.uid();
         let mut entries = self.entries.lock();
         let entry = entries.entry(uid.clone()).or_insert_with(|| Entry::new(pod));
-        if let Err(error) = check_container_state_transition(pod, &entry.status, &status) {
-            tracing::error!(pod = %pod.display_name(), %error, "status update dropped");
-            return;
+        if let Some(delay) = entry.update(pod, status, finished) {
+            self.queue.enqueue(uid, delay);
         }
-        let status = complete(pod, &entry.status, status);
-        let unchanged = equal_by_kubelet(&entry.status, &status);
-        let newly_finished = finished && !entry.finished;
-        entry.finished |= finished;
-        entry.pod = newer(&entry.pod, pod);
-        if unchanged && !newly_finished {
-            return;
-        }
-        entry.status = Arc::new(status);
-        let delay = entry.delay();
-        self.queue.enqueue(uid, delay);
     }
 
     /// Writes statuses until dropped; then at most the writes under way are lost, which the next start repeats.
@@ -235,6 +260,25 @@ impl Entry {
         }
     }
 
+    /// Takes a status in (`updateStatusInternal`). Answers how long it waits to be written; none if it says nothing new,
+    /// or must not be true.
+    fn update(&mut self, pod: &Arc<Pod>, status: PodStatus, finished: bool) -> Option<Duration> {
+        if let Err(error) = check_container_state_transition(pod, &self.status, &status) {
+            tracing::error!(pod = %pod.display_name(), %error, "status update dropped");
+            return None;
+        }
+        let status = complete(pod, &self.status, status);
+        let unchanged = equal_by_kubelet(&self.status, &status);
+        let newly_finished = finished && !self.finished;
+        self.finished |= finished;
+        self.pod = newer(&self.pod, pod);
+        if unchanged && !newly_finished {
+            return None;
+        }
+        self.status = Arc::new(status);
+        Some(self.delay())
+    }
+
     /// How long the newest status waits for the next one.
     fn delay(&self) -> Duration {
         let phase = self.status.phase.as_deref().unwrap_or_default();
@@ -249,6 +293,14 @@ impl Entry {
         let told = phase::is_terminal(self.sent.phase.as_deref().unwrap_or_default());
         self.finished && told && self.pod.is_deleting() && !self.pod.is_mirror()
     }
+}
+
+fn find_running<'a>(status: &'a mut PodStatus, container_id: &str) -> Option<&'a mut ContainerStatus> {
+    let lists = [&mut status.container_statuses, &mut status.init_container_statuses];
+    lists.into_iter().flatten().flatten().find(|container| {
+        let is_running = container.state.as_ref().is_some_and(|s| s.running.is_some());
+        is_running && container.container_id.as_deref() == Some(container_id)
+    })
 }
 
 /// A pod that is deleted stays deleted: an update that was generated from an older object must not hide that.

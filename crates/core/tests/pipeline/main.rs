@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+mod probes;
 mod world;
 
 use std::time::Duration;
@@ -228,7 +229,7 @@ async fn a_volume_that_comes_late_starts_the_pod_at_once() {
 async fn what_the_node_does_not_have_is_refused_and_can_be_deleted() {
     let world = World::start().await;
     let mut spec = one("Always", "app");
-    spec["containers"][0]["livenessProbe"] = json!({"exec": {"command": ["true"]}});
+    spec["containers"][0]["lifecycle"] = json!({"stopSignal": "SIGUSR1"});
     world.create("a", spec);
     world.until("Failed", |w| w.phase("a") == "Failed").await;
     let status = world.api.get("a").unwrap().status.clone().unwrap();

@@ -12,8 +12,9 @@ use coracle_core::kuberuntime::{DnsConfigurer, ImageManagerOptions, RuntimeOptio
 use coracle_core::pod::{PodExt, PodUid};
 use coracle_core::pod_workers::PodWorkersOptions;
 use coracle_core::ports::{
-    ApiError, EventRecord, EventSink, ObjectKey, ObjectKind, ObjectReader, PodSource, SourceKind,
-    SourceUpdate, StatusSink, StatusUpdate, VolumeError, Volumes,
+    ApiError, EventRecord, EventSink, GrpcCheck, HookError, HttpGet, ObjectKey, ObjectKind, ObjectReader,
+    PodSource, ProbeOutcome, ProbeTransport, SourceKind, SourceUpdate, StatusSink, StatusUpdate, TcpConnect,
+    VolumeError, Volumes,
 };
 use coracle_core::providers::{Providers, RegisteredProvider};
 use coracle_provider::fake::FakeProvider;
@@ -176,11 +177,68 @@ impl Volumes for FakeApi {
     }
 }
 
+/// The network, as far as probes and hooks see it. Paths, and `port` for the rest, answer as they are told to; without
+/// that, they are well.
+#[derive(Default)]
+pub struct FakeNetwork {
+    outcomes: Mutex<HashMap<String, ProbeOutcome>>,
+    /// When each was asked, in order.
+    pub asked: Mutex<Vec<(tokio::time::Instant, String)>>,
+    /// Hooks take this long.
+    pub hook_delay: Mutex<Duration>,
+}
+
+impl FakeNetwork {
+    pub fn set(&self, path: &str, outcome: ProbeOutcome) {
+        self.outcomes.lock().insert(path.to_owned(), outcome);
+    }
+
+    pub fn fail(&self, path: &str) {
+        self.set(path, ProbeOutcome::Failure("HTTP probe failed with statuscode: 503".into()));
+    }
+
+    pub fn succeed(&self, path: &str) {
+        self.set(path, ProbeOutcome::Success(String::new()));
+    }
+
+    pub fn asked(&self, path: &str) -> usize {
+        self.asked.lock().iter().filter(|(_, asked)| asked == path).count()
+    }
+
+    fn answer(&self, path: &str) -> ProbeOutcome {
+        self.asked.lock().push((tokio::time::Instant::now(), path.to_owned()));
+        self.outcomes.lock().get(path).cloned().unwrap_or_else(|| ProbeOutcome::Success(String::new()))
+    }
+}
+
+#[async_trait]
+impl ProbeTransport for FakeNetwork {
+    async fn http(&self, request: &HttpGet, _timeout: Duration) -> ProbeOutcome {
+        self.answer(&request.path)
+    }
+    async fn tcp(&self, request: &TcpConnect, _timeout: Duration) -> ProbeOutcome {
+        self.answer(&format!("tcp {}", request.port))
+    }
+    async fn grpc(&self, request: &GrpcCheck, _timeout: Duration) -> ProbeOutcome {
+        self.answer(&format!("grpc {} {}", request.port, request.service))
+    }
+    async fn http_hook(&self, request: &HttpGet) -> Result<(), HookError> {
+        let answer = self.answer(&request.path);
+        let delay = *self.hook_delay.lock();
+        tokio::time::sleep(delay).await;
+        match answer {
+            ProbeOutcome::Failure(message) => Err(HookError::Failed(message)),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Everything, with one or two providers: `fast` is the default one, `slow` serves its RuntimeClass.
 pub struct World {
     pub api: Arc<FakeApi>,
     pub fast: Arc<FakeProvider>,
     pub slow: Arc<FakeProvider>,
+    pub network: Arc<FakeNetwork>,
     agent: Option<(Arc<Kubelet>, JoinSet<()>, JoinSet<()>)>,
     logs: tempfile::TempDir,
 }
@@ -191,6 +249,7 @@ impl World {
             api: FakeApi::new(),
             fast: FakeProvider::new("fast", clock::now),
             slow: FakeProvider::new("slow", clock::now),
+            network: Arc::default(),
             agent: None,
             logs: tempfile::tempdir().unwrap(),
         };
@@ -223,6 +282,7 @@ impl World {
             event_sink: self.api.clone(),
             objects: self.api.clone(),
             volumes: self.api.clone(),
+            probe_transport: self.network.clone(),
             server: None,
         };
         let config = PodConfig::new(vec![self.api.clone()]);
