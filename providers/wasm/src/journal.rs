@@ -2,7 +2,8 @@
 //!
 //! Guests live in this process and end with it, so there is nothing to find again after a crash but these records:
 //! one small file for each sandbox and container, with the status that was last reported. Without them a restarted
-//! node would forget restart counts, and run again what must not run twice.
+//! node would forget restart counts, and run again what must not run twice. What a container was configured with is
+//! not recorded: it is never started from a record, and its environment may hold secrets.
 //!
 //! A file is written under another name and renamed. That survives the end of the process at any instant, which is
 //! what kills guests. It is not forced to the disk: a power failure may lose the last seconds, at the price of a

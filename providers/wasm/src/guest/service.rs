@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::HOST;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -193,6 +194,10 @@ impl Service {
         self: Arc<Self>,
         request: Request<Incoming>,
     ) -> Result<Response<HyperOutgoingBody>, Infallible> {
+        // `wasi:http` has no requests without one.
+        if request.uri().authority().is_none() && !request.headers().contains_key(HOST) {
+            return Ok(plain(StatusCode::BAD_REQUEST, "the request names no host\n"));
+        }
         let turn = tokio::time::timeout(self.limits.queue_timeout, self.turns.clone().acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
             return Ok(plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests are being served\n"));
@@ -206,79 +211,82 @@ impl Service {
             },
             &self.env.guests,
         );
-        Ok(match response.await {
-            Ok(Ok(response)) => response,
+        match response.await {
+            Ok(Ok(response)) => Ok(response),
             Ok(Err(code)) => {
-                self.env
-                    .log
-                    .note(Source::Stderr, &format!("the service answered a request with an error: {code:?}"));
-                plain(StatusCode::INTERNAL_SERVER_ERROR, "the service failed\n")
+                self.note(&format!("the service answered a request with an error: {code:?}"));
+                Ok(plain(StatusCode::INTERNAL_SERVER_ERROR, FAILED))
             }
-            // The instance ended before it answered.
-            Err(_) => match instance.await {
-                Ok(Some(status)) => plain(status, "the service failed\n"),
-                _ => plain(StatusCode::SERVICE_UNAVAILABLE, "the service is stopping\n"),
-            },
-        })
+            Err(_) => Ok(self.without_answer(instance.await.unwrap_or(End::Killed))),
+        }
+    }
+
+    /// The response to a request whose instance ended before it gave one.
+    fn without_answer(&self, end: End) -> Response<HyperOutgoingBody> {
+        match end {
+            End::Returned => {
+                self.note("the service returned from a request without an answer to it");
+                plain(StatusCode::INTERNAL_SERVER_ERROR, FAILED)
+            }
+            End::Trapped => plain(StatusCode::INTERNAL_SERVER_ERROR, FAILED),
+            End::NoRoom => plain(StatusCode::SERVICE_UNAVAILABLE, "there is no room for the request now\n"),
+            End::Killed => plain(StatusCode::SERVICE_UNAVAILABLE, "the service is stopping\n"),
+        }
+    }
+
+    fn note(&self, text: &str) {
+        self.env.log.note(Source::Stderr, text);
     }
 
     /// The life of one instance. It goes on when its client goes away: what a request began is brought to its end, and
-    /// its turn bounds how many of them there are. Answers with the status for a client that has got no response from it; none if the
-    /// instance was ended by force.
-    async fn instance(&self, request: Request<Incoming>, responder: Responder) -> Option<StatusCode> {
+    /// its turn bounds how many of them there are.
+    async fn instance(&self, request: Request<Incoming>, responder: Responder) -> End {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let handled = tokio::select! {
+        let end = tokio::select! {
             biased;
-            () = self.killed.cancelled() => None,
-            handled = self.env.metered(handle(&self.env, &self.instances, request, responder)) => Some(handled),
+            () = self.killed.cancelled() => End::Killed,
+            handled = self.env.metered(handle(&self.env, &self.instances, request, responder)) => match handled {
+                Ok(()) => End::Returned,
+                Err(error) => {
+                    self.env.failed(&error);
+                    if is_for_want_of_room(&error) { End::NoRoom } else { End::Trapped }
+                }
+            },
         };
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        Some(match handled? {
-            Ok(()) => StatusCode::INTERNAL_SERVER_ERROR,
-            Err(HandleError::BadRequest) => StatusCode::BAD_REQUEST,
-            Err(HandleError::Guest(error)) => {
-                self.env.failed(&error);
-                if is_for_want_of_room(&error) {
-                    StatusCode::SERVICE_UNAVAILABLE
-                } else {
-                    StatusCode::INTERNAL_SERVER_ERROR
-                }
-            }
-        })
+        end
     }
 }
+
+/// How an instance ended.
+enum End {
+    /// Its handler returned.
+    Returned,
+    /// It failed.
+    Trapped,
+    /// It could not be made, or not go on, and the same request may work once others have given back what they have.
+    NoRoom,
+    /// It was ended by force.
+    Killed,
+}
+
+/// What a client is told. The container's log knows more.
+const FAILED: &str = "the service failed\n";
 
 type Responder = oneshot::Sender<Result<Response<HyperOutgoingBody>, ErrorCode>>;
-
-enum HandleError {
-    /// The request has no host, which `wasi:http` cannot express.
-    BadRequest,
-    Guest(wasmtime::Error),
-}
-
-impl From<wasmtime::Error> for HandleError {
-    fn from(error: wasmtime::Error) -> Self {
-        Self::Guest(error)
-    }
-}
 
 async fn handle(
     env: &ContainerEnv,
     instances: &Instances,
     request: Request<Incoming>,
     responder: Responder,
-) -> Result<(), HandleError> {
+) -> wasmtime::Result<()> {
     // Others write to the same log after this instance.
     let mut store = env.store(Tag::Full);
-    let request = store
-        .data_mut()
-        .http()
-        .new_incoming_request(Scheme::Http, request)
-        .map_err(|_| HandleError::BadRequest)?;
+    let request = store.data_mut().http().new_incoming_request(Scheme::Http, request)?;
     let response = store.data_mut().http().new_response_outparam(responder)?;
     let instance = instances.instantiate_async(&mut store).await?;
-    instance.wasi_http_incoming_handler().call_handle(&mut store, request, response).await?;
-    Ok(())
+    instance.wasi_http_incoming_handler().call_handle(&mut store, request, response).await
 }
 
 /// Makes an instance, and says how many bytes of memory it has before it serves anything.

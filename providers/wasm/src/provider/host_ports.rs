@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_provider::{Error, NetworkMode, PortMapping, Result};
+use coracle_provider::{Error, PortMapping, Result};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -27,13 +27,14 @@ impl HostPorts {
     /// Listens on all of them, or fails on the first one that cannot be had.
     pub(super) fn open(net: &Arc<PodNet>, mappings: &[PortMapping], io: &Handle) -> Result<Self> {
         let this = Self::default();
-        let is_on_node = net.network().mode == NetworkMode::Node;
+        let is_on_node = net.ips().is_empty();
         for mapping in mappings {
+            let ip = net.primary_ip().ok_or_else(|| Error::internal(format!("{net} has no address")))?;
             // What a pod on the node's own addresses listens on is a port of the node already.
-            if is_on_node && mapping.host_port == mapping.container_port {
+            let is_there = is_on_node && mapping.host_ip.is_none_or(|host_ip| host_ip == ip);
+            if is_there && mapping.host_port == mapping.container_port {
                 continue;
             }
-            let ip = net.primary_ip().ok_or_else(|| Error::internal(format!("{net} has no address")))?;
             let forward = Forward {
                 listener: net.listen_host_port(mapping)?,
                 target: SocketAddr::new(ip, mapping.container_port),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use coracle_provider::{ContainerState, ContainerStatus, ErrorKind, Resources, RuntimeService};
 use http::StatusCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::client::Client;
@@ -44,6 +45,26 @@ async fn requests_are_answered_by_instances_that_know_nothing_of_each_other() {
     host.provider.stop_container(&container.id, Duration::from_secs(30)).await.unwrap();
     let lines = log(&container);
     assert_eq!(lines, ["stdout F /a?b", "stdout F /env/COLOUR", "stdout F /status/418", "stdout F /echo"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_make_no_sense_are_refused_and_do_no_harm() {
+    let host = Host::start().await;
+    let (_, address) = serve(&host, |_| ()).await;
+    let long = format!("GET / HTTP/1.1\r\nhost: h\r\nx: {}\r\n\r\n", "x".repeat(200_000));
+    for (request, status) in [
+        ("GET / HTTP/1.0\r\n\r\n", "HTTP/1.0 400"),
+        ("nonsense\r\n\r\n", "HTTP/1.1 400"),
+        (long.as_str(), "HTTP/1.1 431"),
+    ] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // The answer may come, and the connection end, before everything is sent.
+        let _ = stream.write_all(request.as_bytes()).await;
+        let mut answer = vec![0; status.len()];
+        within(stream.read_exact(&mut answer)).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer), status);
+    }
+    assert_eq!(Client::connect(address).await.get("/").await.0, StatusCode::OK);
 }
 
 #[tokio::test(flavor = "multi_thread")]
