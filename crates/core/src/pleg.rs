@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_provider::{Event, EventStream};
+use coracle_provider::{ContainerState, Event, EventStream, SandboxState};
 use futures::StreamExt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -16,6 +16,43 @@ use crate::pod::PodUid;
 use crate::pod_cache::PodCache;
 use crate::providers::RegisteredProvider;
 use crate::runtime_state::RuntimeState;
+
+/// What happened to a pod in a runtime (`PodLifecycleEvent`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodLifecycleEvent {
+    /// The pod.
+    pub uid: PodUid,
+    /// What happened.
+    pub event_type: PodLifeCycleEventType,
+}
+
+/// Kinds of [`PodLifecycleEvent`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodLifeCycleEventType {
+    /// A sandbox or container was made or started: the doing of a pod worker, which knows.
+    ContainerStarted,
+    /// A container ended, or a sandbox.
+    ContainerDied,
+    /// A list found something that no event had told.
+    PodSync,
+}
+
+impl PodLifeCycleEventType {
+    fn of(event: &Event) -> Option<Self> {
+        match event {
+            Event::Sandbox(status) if status.state == SandboxState::Ready => Some(Self::ContainerStarted),
+            Event::Container(status)
+                if matches!(status.state, ContainerState::Created | ContainerState::Running) =>
+            {
+                Some(Self::ContainerStarted)
+            }
+            Event::Sandbox(_) | Event::Container(_) => Some(Self::ContainerDied),
+            // What is removed was dead, and that is known.
+            Event::SandboxRemoved { .. } | Event::ContainerRemoved { .. } => None,
+            Event::Lagged | Event::StatusChanged => None,
+        }
+    }
+}
 
 /// A provider that could not be listed for this long is unhealthy (`genericPlegRelistThreshold`).
 pub const RELIST_THRESHOLD: Duration = Duration::from_secs(3 * 60);
@@ -28,7 +65,7 @@ pub struct Pleg {
     registered: RegisteredProvider,
     cache: Arc<PodCache>,
     state: Arc<RuntimeState>,
-    pods: mpsc::Sender<PodUid>,
+    pods: mpsc::Sender<PodLifecycleEvent>,
     health_changed: watch::Sender<()>,
 }
 
@@ -38,7 +75,7 @@ impl Pleg {
         registered: RegisteredProvider,
         cache: Arc<PodCache>,
         state: Arc<RuntimeState>,
-        pods: mpsc::Sender<PodUid>,
+        pods: mpsc::Sender<PodLifecycleEvent>,
         health_changed: watch::Sender<()>,
     ) -> Self {
         state.register(registered.provider.name());
@@ -92,8 +129,9 @@ impl Pleg {
 
     /// Returns whether anybody still listens.
     async fn handle(&self, event: &Event) -> bool {
-        match self.cache.apply(self.registered.provider.name(), event) {
-            Some(uid) => self.pods.send(uid).await.is_ok(),
+        let changed = self.cache.apply(self.registered.provider.name(), event);
+        match changed.zip(PodLifeCycleEventType::of(event)) {
+            Some((uid, event_type)) => self.pods.send(PodLifecycleEvent { uid, event_type }).await.is_ok(),
             None => true,
         }
     }
@@ -115,7 +153,8 @@ impl Pleg {
             self.health_changed.send_replace(());
         }
         for uid in changed {
-            if self.pods.send(uid).await.is_err() {
+            let event = PodLifecycleEvent { uid, event_type: PodLifeCycleEventType::PodSync };
+            if self.pods.send(event).await.is_err() {
                 return None;
             }
         }

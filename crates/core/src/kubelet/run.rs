@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::{Kubelet, PLEG_BUFFER};
 use crate::config::PodUpdate;
-use crate::pleg::Pleg;
+use crate::pleg::{Pleg, PodLifecycleEvent};
 use crate::pod::PodExt;
 use crate::references::references;
 
@@ -20,7 +20,7 @@ const GC_PERIOD: Duration = Duration::from_secs(60);
 impl Kubelet {
     /// Starts everything but the sync loop: status manager, probes, one PLEG a provider, notices of changed objects. The tasks
     /// end when the set is dropped.
-    pub(super) fn start_managers(self: &Arc<Self>) -> (JoinSet<()>, mpsc::Receiver<crate::pod::PodUid>) {
+    pub(super) fn start_managers(self: &Arc<Self>) -> (JoinSet<()>, mpsc::Receiver<PodLifecycleEvent>) {
         let mut tasks = JoinSet::new();
         tasks.spawn(self.status_manager.clone().run(self.clone()));
         tasks.spawn(self.probe_manager.clone().run());

@@ -9,6 +9,7 @@ use tracing::{debug, info};
 
 use super::{Kubelet, SyncHandler};
 use crate::config::{PodOperation, PodUpdate};
+use crate::pleg::{PodLifeCycleEventType, PodLifecycleEvent};
 use crate::pod::{PodExt, PodUid};
 use crate::prober::{ProbeResult, ProbeType, Update};
 
@@ -20,7 +21,7 @@ const PLEG_BATCH: usize = 256;
 /// Everything the sync loop waits for.
 pub(super) struct SyncChannels {
     pub(super) config: mpsc::Receiver<PodUpdate>,
-    pub(super) pleg: mpsc::Receiver<PodUid>,
+    pub(super) pleg: mpsc::Receiver<PodLifecycleEvent>,
     pub(super) probes: mpsc::Receiver<Update>,
     pub(super) housekeeping: Interval,
 }
@@ -30,7 +31,7 @@ impl Kubelet {
     pub(super) fn sync_channels(
         &self,
         config: mpsc::Receiver<PodUpdate>,
-        pleg: mpsc::Receiver<PodUid>,
+        pleg: mpsc::Receiver<PodLifecycleEvent>,
     ) -> SyncChannels {
         let probes = self.probe_updates.lock().take().unwrap_or_else(|| mpsc::channel(1).1);
         let mut housekeeping = interval(HOUSEKEEPING_PERIOD);
@@ -63,12 +64,13 @@ impl Kubelet {
                 Some(update) => self.dispatch(update, handler),
                 None => return false,
             },
-            Some(uid) = channels.pleg.recv() => {
-                let mut uids = vec![uid];
-                while uids.len() < PLEG_BATCH && let Ok(uid) = channels.pleg.try_recv() {
-                    uids.push(uid);
+            Some(event) = channels.pleg.recv() => {
+                let mut events = vec![event];
+                while events.len() < PLEG_BATCH && let Ok(event) = channels.pleg.try_recv() {
+                    events.push(event);
                 }
-                self.sync_pods(uids, handler, "PLEG");
+                let worthy = events.into_iter().filter(|event| self.is_sync_pod_worthy(event));
+                self.sync_pods(worthy.map(|event| event.uid).collect(), handler, "PLEG");
             }
             Some(update) = channels.probes.recv() => self.handle_probe_update(update, handler),
             due = self.work_queue.due() => self.sync_pods(due, handler, "SYNC"),
@@ -80,6 +82,13 @@ impl Kubelet {
             }
         }
         true
+    }
+
+    /// A worker that is at work on a pod learns of what it starts from its own calls; the event may be quicker than
+    /// the answer, and would only make it look once more.
+    fn is_sync_pod_worthy(&self, event: &PodLifecycleEvent) -> bool {
+        event.event_type != PodLifeCycleEventType::ContainerStarted
+            || !self.pod_workers.is_working(&event.uid)
     }
 
     fn dispatch(&self, update: PodUpdate, handler: &dyn SyncHandler) {

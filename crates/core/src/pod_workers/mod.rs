@@ -176,6 +176,11 @@ impl PodWorkers {
         self.status(uid, |s| s.is_some_and(|s| s.termination_requested))
     }
 
+    /// Whether the pod's worker has something to do, or is doing it.
+    pub fn is_working(&self, uid: &str) -> bool {
+        self.status(uid, |s| s.is_some_and(|s| s.working))
+    }
+
     /// Whether files and logs of the pod should go (`ShouldPodContentBeRemoved`).
     pub fn should_pod_content_be_removed(&self, uid: &str) -> bool {
         let inner = self.inner.lock();
