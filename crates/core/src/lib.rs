@@ -5,6 +5,8 @@ pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod expansion;
+#[cfg(test)]
+mod fakes;
 pub mod fieldpath;
 pub mod host;
 pub mod kubelet;

@@ -106,3 +106,6 @@ async fn run_exec_handler(target: &HookTarget, exec: &ExecAction) -> Result<(), 
     let output = [response.stdout, response.stderr].concat();
     Err((error, String::from_utf8_lossy(&output).into_owned()))
 }
+
+#[cfg(test)]
+mod tests;

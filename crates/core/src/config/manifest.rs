@@ -28,10 +28,12 @@ pub enum ManifestError {
 
 /// Decodes an object and refuses fields that it does not know.
 pub fn decode_strict<T: DeserializeOwned + Serialize>(value: Value) -> Result<T, ManifestError> {
-    let malformed = |e: serde_json::Error| ManifestError::Malformed(e.to_string());
-    let decoded: T = serde_json::from_value(value.clone()).map_err(malformed)?;
+    let decoded: T = serde_path_to_error::deserialize(value.clone()).map_err(|e| {
+        let path = e.path().to_string();
+        ManifestError::Malformed(format!("{path}: {}", e.into_inner()))
+    })?;
     // What was understood comes out again; what does not come out was not understood.
-    let understood = serde_json::to_value(&decoded).map_err(malformed)?;
+    let understood = serde_json::to_value(&decoded).map_err(|e| ManifestError::Malformed(e.to_string()))?;
     match first_unknown(&value, &understood, String::new()) {
         Some(path) => Err(ManifestError::UnknownField { path }),
         None => Ok(decoded),
@@ -82,8 +84,10 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_type_is_malformed() {
-        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": 3}});
-        assert!(matches!(decode_strict::<Pod>(pod), Err(ManifestError::Malformed(_))));
+    fn a_wrong_type_is_named_with_its_place() {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"},
+            "spec": {"containers": [{"name": "a", "image": ["i"]}]}});
+        let error = decode_strict::<Pod>(pod).unwrap_err().to_string();
+        assert!(error.starts_with("spec.containers[0].image: "), "{error}");
     }
 }

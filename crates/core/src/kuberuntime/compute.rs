@@ -313,3 +313,6 @@ fn compute_init_container_actions(
     actions.init_containers_to_start = to_start;
     pod_has_initialized
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,11 +29,17 @@ impl KubeGenericRuntimeManager {
         container: &Container,
         pod_ips: &[IpAddr],
     ) -> Result<Vec<EnvVar>> {
+        // A static pod may be what the apiserver runs in: it cannot wait for Services.
+        let services = if pod.is_static() { Ok(BTreeMap::new()) } else { self.service_env(pod).await };
+        let services = services.map_err(|e| e.to_string())?;
         let (config_maps, secrets, env) = Default::default();
-        let mut maker = EnvMaker { manager: self, pod, container, pod_ips, config_maps, secrets, env };
+        let mut maker =
+            EnvMaker { manager: self, pod, container, pod_ips, services, config_maps, secrets, env };
         maker.add_env_from().await?;
         maker.add_env().await?;
-        Ok(maker.env.into_iter().map(|(name, value)| EnvVar { name, value }).collect())
+        let mut all = maker.services;
+        all.extend(maker.env);
+        Ok(all.into_iter().map(|(name, value)| EnvVar { name, value }).collect())
     }
 }
 
@@ -42,6 +48,8 @@ struct EnvMaker<'a> {
     pod: &'a Pod,
     container: &'a Container,
     pod_ips: &'a [IpAddr],
+    /// What the pod's own variables may refer to and replace.
+    services: BTreeMap<String, String>,
     config_maps: HashMap<String, Arc<ConfigMap>>,
     secrets: HashMap<String, Arc<Secret>>,
     env: BTreeMap<String, String>,
@@ -71,7 +79,8 @@ impl EnvMaker<'_> {
         for var in self.container.env.iter().flatten() {
             let value = match (&var.value, &var.value_from) {
                 (Some(value), _) if !value.is_empty() => {
-                    expand(value, |name| self.env.get(name).cloned().unwrap_or_else(|| syntax_wrap(name)))
+                    let known = |name: &str| self.env.get(name).or_else(|| self.services.get(name));
+                    expand(value, |name| known(name).cloned().unwrap_or_else(|| syntax_wrap(name)))
                 }
                 (_, Some(source)) => match self.value_from(&var.name, source).await? {
                     Some(value) => value,

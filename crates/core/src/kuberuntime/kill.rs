@@ -226,3 +226,39 @@ fn termination_grace_period(pod: &Pod, container: &Container, reason: KillReason
     // The minimum is what everyone gets.
     own.or(of_pod).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn the_grace_period_depends_on_the_reason() {
+        use KillReason::{
+            DefinitionChanged, FailedPostStartHook, LivenessProbe, PodEnds, StartupProbe, Unknown,
+        };
+        let all = [Unknown, DefinitionChanged, StartupProbe, LivenessProbe, FailedPostStartHook, PodEnds];
+        // Of the deletion, of the pod, of the startup probe, of the liveness probe; and what follows for each reason.
+        let cases = [
+            ((None, None, None, None), [0; 6]),
+            ((None, Some(60), None, None), [60; 6]),
+            ((None, Some(60), Some(10), Some(20)), [60, 60, 10, 20, 60, 60]),
+            ((None, Some(5), Some(10), Some(20)), [5, 5, 10, 20, 5, 5]),
+            ((Some(30), Some(60), Some(10), Some(20)), [30; 6]),
+            ((Some(0), Some(60), Some(10), Some(20)), [0; 6]),
+        ];
+        for ((deletion, of_pod, startup, liveness), expected) in cases {
+            let probe = |seconds: Option<i64>| json!({"terminationGracePeriodSeconds": seconds});
+            let container: Value =
+                json!({"name": "c", "startupProbe": probe(startup), "livenessProbe": probe(liveness)});
+            let pod: Pod = serde_json::from_value(json!({
+                "metadata": {"deletionGracePeriodSeconds": deletion},
+                "spec": {"terminationGracePeriodSeconds": of_pod, "containers": [container]},
+            }))
+            .unwrap();
+            let actual = all.map(|reason| termination_grace_period(&pod, &pod.containers()[0], reason));
+            assert_eq!(actual, expected, "{deletion:?} {of_pod:?} {startup:?} {liveness:?}");
+        }
+    }
+}

@@ -89,16 +89,17 @@ pub(super) fn restore_specs(container: &RuntimeContainer) -> (Pod, Container) {
         deletion_grace_period_seconds: seconds(POD_DELETION_GRACE_PERIOD),
         ..ObjectMeta::default()
     };
-    let spec = PodSpec {
-        termination_grace_period_seconds: seconds(POD_TERMINATION_GRACE_PERIOD),
-        ..PodSpec::default()
-    };
     let pre_stop = from_json(annotations, CONTAINER_PRE_STOP_HANDLER);
     let restored = Container {
         name: container.name.clone(),
         ports: from_json(annotations, CONTAINER_PORTS),
         lifecycle: pre_stop.map(|hook| Lifecycle { pre_stop: Some(hook), ..Lifecycle::default() }),
         ..Container::default()
+    };
+    let spec = PodSpec {
+        containers: vec![restored.clone()],
+        termination_grace_period_seconds: seconds(POD_TERMINATION_GRACE_PERIOD),
+        ..PodSpec::default()
     };
     (Pod { metadata, spec: Some(spec), ..Pod::default() }, restored)
 }

@@ -15,6 +15,7 @@ mod pre_stop;
 mod restart;
 mod runtime_pod;
 mod sandbox;
+mod service_env;
 mod sync_pod;
 mod sync_result;
 mod termination_order;

@@ -77,10 +77,10 @@ impl RuntimePod {
         Self { uid, sandboxes: Vec::new(), containers: Vec::new() }
     }
 
-    /// Puts the newest first. Equal times are told apart by attempt: whole clocks may stand still in tests.
+    /// Puts the newest of each name first: by attempt, for clocks may stand still or go back.
     pub fn sort(&mut self) {
-        self.sandboxes.sort_by_key(|s| Reverse((s.created_at, s.attempt)));
-        self.containers.sort_by_key(|c| Reverse((c.created_at, c.attempt)));
+        self.sandboxes.sort_by_key(|s| Reverse((s.attempt, s.created_at)));
+        self.containers.sort_by_key(|c| Reverse((c.attempt, c.created_at)));
     }
 
     /// The newest instance of a container (`FindContainerStatusByName`).

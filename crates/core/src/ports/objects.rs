@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use k8s_openapi::api::authentication::v1::TokenRequest;
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, Service};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use tokio::sync::broadcast;
 
@@ -42,6 +42,9 @@ pub trait ObjectReader: Send + Sync {
 
     /// A RuntimeClass.
     async fn runtime_class(&self, name: &str) -> Result<Arc<RuntimeClass>, ApiError>;
+
+    /// The Services of a namespace, once they have been listed.
+    async fn services(&self, namespace: &str) -> Result<Vec<Arc<Service>>, ApiError>;
 
     /// This node as the apiserver last showed it; none before it is registered, or without a cluster.
     fn node(&self) -> Option<Arc<Node>>;

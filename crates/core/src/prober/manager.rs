@@ -231,3 +231,6 @@ impl Manager {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

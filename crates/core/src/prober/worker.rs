@@ -333,3 +333,6 @@ fn find_container<'a>(status: &'a PodStatus, name: &str) -> Option<&'a Container
     let found = lists.into_iter().flatten().find_map(|list| container_status(list, name))?;
     found.container_id.as_ref().filter(|id| !id.is_empty()).map(|_| found)
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,8 @@ mod merge;
 mod patch;
 mod phase;
 mod terminate;
+#[cfg(test)]
+mod tests;
 
 pub use generate::{StatusInput, generate_api_pod_status};
 pub use manager::{PodDeletionSafetyProvider, StatusManager};

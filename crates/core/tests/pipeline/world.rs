@@ -138,6 +138,13 @@ impl ObjectReader for FakeApi {
     async fn runtime_class(&self, name: &str) -> Result<Arc<RuntimeClass>, ApiError> {
         Ok(Arc::new(RuntimeClass { handler: name.into(), ..RuntimeClass::default() }))
     }
+    async fn services(
+        &self,
+        _namespace: &str,
+    ) -> Result<Vec<Arc<k8s_openapi::api::core::v1::Service>>, ApiError> {
+        Ok(Vec::new())
+    }
+
     fn node(&self) -> Option<Arc<Node>> {
         None
     }
@@ -184,6 +191,8 @@ pub struct FakeNetwork {
     outcomes: Mutex<HashMap<String, ProbeOutcome>>,
     /// When each was asked, in order.
     pub asked: Mutex<Vec<(tokio::time::Instant, String)>>,
+    /// Where hooks went to.
+    pub hook_hosts: Mutex<Vec<String>>,
     /// Hooks take this long.
     pub hook_delay: Mutex<Duration>,
 }
@@ -224,6 +233,7 @@ impl ProbeTransport for FakeNetwork {
     }
     async fn http_hook(&self, request: &HttpGet) -> Result<(), HookError> {
         let answer = self.answer(&request.path);
+        self.hook_hosts.lock().push(format!("{}:{}", request.host, request.port));
         let delay = *self.hook_delay.lock();
         tokio::time::sleep(delay).await;
         match answer {
