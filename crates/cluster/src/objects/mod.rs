@@ -3,6 +3,7 @@
 mod cache;
 mod references;
 mod runtime_classes;
+mod services;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use coracle_core::ports::{ApiError, ObjectKey, ObjectKind, ObjectReader};
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, Service};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
@@ -21,6 +22,7 @@ use crate::node::NodeWatch;
 use cache::ObjectCache;
 use references::references;
 use runtime_classes::RuntimeClasses;
+use services::Services;
 
 /// Notices that a receiver may be behind before it lags.
 const CHANGES: usize = 1024;
@@ -33,6 +35,7 @@ pub struct KubeObjectReader {
     config_maps: Arc<ObjectCache<ConfigMap>>,
     secrets: Arc<ObjectCache<Secret>>,
     runtime_classes: RuntimeClasses,
+    services: Services,
     changes: broadcast::Sender<ObjectKey>,
     /// By pod UID, what was registered.
     pods: Mutex<HashMap<String, BTreeSet<ObjectKey>>>,
@@ -50,7 +53,8 @@ impl KubeObjectReader {
             node,
             config_maps,
             secrets,
-            runtime_classes: RuntimeClasses::start(client),
+            runtime_classes: RuntimeClasses::start(Arc::clone(&client)),
+            services: Services::start(client),
             changes,
             pods: Mutex::default(),
             _sweeper: AbortOnDropHandle::new(sweeper),
@@ -84,6 +88,10 @@ impl ObjectReader for KubeObjectReader {
 
     async fn runtime_class(&self, name: &str) -> Result<Arc<RuntimeClass>, ApiError> {
         self.runtime_classes.get(name).await
+    }
+
+    async fn services(&self, namespace: &str) -> Result<Vec<Arc<Service>>, ApiError> {
+        self.services.of(namespace).await
     }
 
     fn node(&self) -> Option<Arc<Node>> {

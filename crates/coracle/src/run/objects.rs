@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use coracle_core::ports::{ApiError, ObjectKey, ObjectReader};
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, Service};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::sync::broadcast;
@@ -54,6 +54,10 @@ impl ObjectReader for GivenObjects {
     /// Any name will do: the handler decides whether there is such a runtime.
     async fn runtime_class(&self, name: &str) -> Result<Arc<RuntimeClass>, ApiError> {
         Ok(Arc::new(RuntimeClass { handler: name.to_owned(), ..RuntimeClass::default() }))
+    }
+
+    async fn services(&self, _namespace: &str) -> Result<Vec<Arc<Service>>, ApiError> {
+        Ok(Vec::new())
     }
 
     fn node(&self) -> Option<Arc<Node>> {

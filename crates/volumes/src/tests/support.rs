@@ -170,6 +170,13 @@ impl ObjectReader for FakeObjects {
         Err(ApiError::NotFound(name.to_owned()))
     }
 
+    async fn services(
+        &self,
+        _namespace: &str,
+    ) -> Result<Vec<Arc<k8s_openapi::api::core::v1::Service>>, ApiError> {
+        Ok(Vec::new())
+    }
+
     fn node(&self) -> Option<Arc<Node>> {
         None
     }
