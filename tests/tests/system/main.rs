@@ -13,6 +13,7 @@ mod lifecycle;
 mod logs;
 mod networking;
 mod node;
+mod probes;
 mod refusals;
 mod restarts;
 mod run;

@@ -123,16 +123,6 @@ impl Manager {
         }
     }
 
-    /// How many probes there are.
-    pub fn len(&self) -> usize {
-        self.workers.lock().values().map(Vec::len).sum()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Makes probes until dropped; then those that run end.
     pub async fn run(self: Arc<Self>) {
         let mut running: JoinSet<Finished> = JoinSet::new();
