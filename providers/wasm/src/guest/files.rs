@@ -13,7 +13,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use coracle_provider::Mount;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, linkat, openat2};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstat, fstatfs, linkat, openat2,
+};
 use rustix::io::Errno;
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::{FsPerms, WasiCtx};
@@ -141,6 +143,10 @@ fn find(mount: &Mount, forbidden: &Path) -> Result<(Found, FileType), MountError
         Err(Errno::LOOP) => return Err(MountError::refused(mount, "a part of its path is a symbolic link")),
         Err(error) => return Err(failed(error.into())),
     };
+    // Guests run in this process: `/proc/self` is the agent, its memory and its keys.
+    if fstatfs(&fd).map_err(|error| failed(error.into()))?.f_type == PROC_SUPER_MAGIC {
+        return Err(MountError::refused(mount, "/proc would show the agent's own memory"));
+    }
     let kind = FileType::from_raw_mode(fstat(&fd).map_err(|error| failed(error.into()))?.st_mode);
     let found = Found(fd);
     let host = fs::read_link(found.path()).map_err(failed)?;
@@ -260,6 +266,7 @@ mod tests {
             (vec![host.mount("link/file", "/l", true)], "symbolic link"),
             (vec![host.mount("root/private", "/p", true)], "the code and the records"),
             (vec![host.mount(".", "/all", true)], "the code and the records"),
+            (vec![host.mount("/proc/sys", "/p", true)], "the agent's own memory"),
             (vec![host.mount("volume", "/v", true), host.mount("volume", "//v/", true)], "something else"),
             (
                 vec![host.mount("volume", "/v", true), host.mount("volume/file", "/v/f", true)],
