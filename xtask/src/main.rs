@@ -2,6 +2,7 @@
 
 mod apt;
 mod bed;
+mod checkout;
 mod guests;
 mod paths;
 mod setup;
@@ -43,9 +44,9 @@ fn main() -> ExitCode {
 fn run(command: &str, rest: &[String]) -> Result<ExitCode> {
     match command {
         "setup" => setup::run().map(|_| ExitCode::SUCCESS),
-        "test" => test::run(rest),
-        "cluster" => bed::cluster(rest),
-        "bench" => bed::bench(rest),
+        "test" => checkout::claim_target().and_then(|()| test::run(rest)),
+        "cluster" => checkout::claim_target().and_then(|()| bed::cluster(rest)),
+        "bench" => checkout::claim_target().and_then(|()| bed::bench(rest)),
         "guests" => guests::run().map(|()| ExitCode::SUCCESS),
         "help" | "--help" | "-h" => {
             println!("{HELP}");

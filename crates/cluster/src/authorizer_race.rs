@@ -31,8 +31,9 @@ fn is_race(error: &ApiError) -> bool {
         ApiError::Forbidden(message) => {
             message.contains("no relationship found between node")
                 || message.contains("bound to a pod scheduled on a different node")
+                || message.contains("does not match the UID in record")
         }
-        ApiError::NotFound(message) => message.starts_with("pods \""),
+        ApiError::NotFound(message) => message.starts_with("pods \"") || message.starts_with("pod \""),
         _ => false,
     }
 }
@@ -45,10 +46,12 @@ mod tests {
 
     use super::*;
 
-    /// From the apiserver of 1.37.
+    // All of these are from the apiserver of 1.37.
     const REFUSED: &str = "configmaps \"kube-root-ca.crt\" is forbidden: User \"system:node:n1\" cannot get resource \
                            \"configmaps\" in API group \"\" in the namespace \"default\": no relationship found between \
                            node 'n1' and this object";
+    const RECREATED: &str = "serviceaccounts \"default\" is forbidden: the UID in the bound object reference (a) does not \
+                             match the UID in record. The object might have been deleted and then recreated";
 
     async fn calls_until(
         answers: impl Fn(u32) -> Result<(), ApiError>,
@@ -66,6 +69,19 @@ mod tests {
             calls_until(|n| if n < 4 { Err(ApiError::Forbidden(REFUSED.into())) } else { Ok(()) }).await;
         assert!(answer.is_ok());
         assert_eq!((calls, time.as_millis()), (4, 2 + 4 + 8));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_is_not_known_yet_is_waited_for() {
+        for error in [
+            ApiError::NotFound("pod \"p3\" not found".into()),
+            ApiError::NotFound("pods \"p3\" not found".into()),
+            ApiError::Forbidden(RECREATED.into()),
+        ] {
+            let (calls, answer, _) = calls_until(|n| if n < 2 { Err(error.clone()) } else { Ok(()) }).await;
+            assert!(answer.is_ok());
+            assert_eq!(calls, 2);
+        }
     }
 
     #[tokio::test(start_paused = true)]
