@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
-use rand::Rng;
 
 use crate::clock;
 
@@ -39,7 +38,7 @@ impl Delay {
 
 /// `duration` plus up to `factor` of itself (`wait.Jitter`).
 pub fn jitter(duration: Duration, factor: f64) -> Duration {
-    duration.mul_f64(1.0 + rand::rng().random::<f64>() * factor)
+    duration.mul_f64(1.0 + fastrand::f64() * factor)
 }
 
 /// Back-off for many keys, as client-go's `flowcontrol.Backoff`: doubles from `initial` to `max`, and an entry that
@@ -96,6 +95,12 @@ impl Backoff {
     /// The current back-off of a key.
     pub fn get(&self, key: &str) -> SignedDuration {
         self.entries.lock().get(key).map(|e| e.backoff).unwrap_or(SignedDuration::ZERO)
+    }
+
+    /// The keys.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.entries.lock().keys().cloned().collect()
     }
 
     /// Forgets a key.

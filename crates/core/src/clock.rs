@@ -5,6 +5,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// Now. While tokio's clock is paused or advanced by a test, this is too.
 pub fn now() -> Timestamp {
+    #[cfg(feature = "simulation")]
+    if let Some(now) = simulated::now() {
+        return now;
+    }
     let tokio = tokio::time::Instant::now().into_std();
     let real = std::time::Instant::now();
     let ahead =
@@ -23,6 +27,29 @@ pub fn api_now() -> Time {
 /// A time in whole seconds (`Rfc3339Copy`).
 pub fn api_time(timestamp: Timestamp) -> Time {
     Time(Timestamp::from_second(timestamp.as_second()).unwrap_or(timestamp))
+}
+
+/// A wall clock that shows the same times at each run.
+#[cfg(feature = "simulation")]
+pub mod simulated {
+    use std::cell::Cell;
+
+    use jiff::{SignedDuration, Timestamp};
+    use tokio::time::Instant;
+
+    thread_local! {
+        static START: Cell<Option<(Instant, Timestamp)>> = const { Cell::new(None) };
+    }
+
+    /// It is `timestamp` now, and from here on the wall clock of this thread is as far ahead as tokio's.
+    pub fn start_at(timestamp: Timestamp) {
+        START.set(Some((Instant::now(), timestamp)));
+    }
+
+    pub(super) fn now() -> Option<Timestamp> {
+        let (start, timestamp) = START.get()?;
+        timestamp.checked_add(SignedDuration::try_from(start.elapsed()).ok()?).ok()
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Three streams write here: answers to calls, events, and lists. They overtake each other, so every item keeps the
 //! revision it was written with and older news about it is ignored. Nothing ever waits for a clock.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coracle_provider::{ContainerStatus, Event, Revision, SandboxStatus, Snapshot};
@@ -26,7 +26,7 @@ pub struct PodCache {
 
 #[derive(Debug, Default)]
 struct Inner {
-    pods: HashMap<PodUid, Entry>,
+    pods: BTreeMap<PodUid, Entry>,
     /// Providers that have listed at least once: only then is an absent pod known to be absent.
     synced: Vec<ProviderName>,
 }
@@ -41,8 +41,8 @@ struct Entry {
 /// One provider's part of a pod.
 #[derive(Debug, Default)]
 struct View {
-    sandboxes: HashMap<String, Item<SandboxStatus>>,
-    containers: HashMap<String, Item<ContainerStatus>>,
+    sandboxes: BTreeMap<String, Item<SandboxStatus>>,
+    containers: BTreeMap<String, Item<ContainerStatus>>,
 }
 
 /// An object, or the memory that it was removed: without that, late news would bring it back.
@@ -77,7 +77,7 @@ impl<T: Revised> Item<T> {
     }
 }
 
-fn put<T: Revised>(items: &mut HashMap<String, Item<T>>, id: &str, new: Item<T>) -> bool {
+fn put<T: Revised>(items: &mut BTreeMap<String, Item<T>>, id: &str, new: Item<T>) -> bool {
     match items.get_mut(id) {
         Some(old) if old.revision() >= new.revision() => false,
         Some(old) => {
@@ -94,7 +94,7 @@ fn put<T: Revised>(items: &mut HashMap<String, Item<T>>, id: &str, new: Item<T>)
 
 /// Takes a list's word for everything up to its revision: what it does not have is gone.
 fn reconcile<T: Revised>(
-    items: &mut HashMap<String, Item<T>>,
+    items: &mut BTreeMap<String, Item<T>>,
     listed: Vec<(String, Arc<T>)>,
     revision: Revision,
 ) -> bool {
@@ -137,7 +137,7 @@ impl Entry {
     }
 }
 
-fn present<T>(items: &HashMap<String, Item<T>>) -> impl Iterator<Item = Arc<T>> {
+fn present<T>(items: &BTreeMap<String, Item<T>>) -> impl Iterator<Item = Arc<T>> {
     items.values().filter_map(|item| match item {
         Item::Present(item) => Some(item.clone()),
         Item::Removed(_) => None,
@@ -232,7 +232,7 @@ impl PodCache {
 
     /// Takes a provider's list of everything in; answers which pods it changed.
     pub fn replace_all(&self, provider: ProviderName, snapshot: Snapshot) -> Vec<PodUid> {
-        let mut by_pod: HashMap<PodUid, Snapshot> = HashMap::new();
+        let mut by_pod: BTreeMap<PodUid, Snapshot> = BTreeMap::new();
         for sandbox in snapshot.sandboxes {
             by_pod.entry(sandbox.pod.uid.as_str().into()).or_default().sandboxes.push(sandbox);
         }

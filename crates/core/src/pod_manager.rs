@@ -1,6 +1,6 @@
 //! The pods that this node should have: the truth about what is desired (upstream: `pkg/kubelet/pod/pod_manager.go`).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -16,7 +16,7 @@ pub struct PodManager {
 
 #[derive(Debug, Default)]
 struct Inner {
-    pods: HashMap<PodUid, Arc<Pod>>,
+    pods: BTreeMap<PodUid, Arc<Pod>>,
     by_name: HashMap<(String, String), PodUid>,
     mirrors: HashMap<(String, String), Arc<Pod>>,
 }

@@ -46,6 +46,12 @@ impl ReasonCache {
         self.failures.lock().get(uid)?.get(container).cloned()
     }
 
+    /// Of which pods something is kept.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn uids(&self) -> Vec<PodUid> {
+        self.failures.lock().keys().cloned().collect()
+    }
+
     /// Forgets a pod.
     pub fn remove(&self, uid: &str) {
         self.failures.lock().remove(uid);

@@ -73,6 +73,12 @@ impl<K: Clone + Eq + Hash + Ord> WorkQueue<K> {
         }
     }
 
+    /// What waits.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn keys(&self) -> Vec<K> {
+        self.inner.lock().due.keys().cloned().collect()
+    }
+
     fn take_due(&self) -> Vec<K> {
         let now = Instant::now();
         let mut inner = self.inner.lock();

@@ -1,6 +1,6 @@
 //! Telling what an update of a source changes (upstream: `podStorage.merge`).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -40,12 +40,12 @@ pub struct PodUpdate {
 #[derive(Debug)]
 pub(super) struct Merger {
     source: SourceKind,
-    pods: HashMap<PodUid, Arc<Pod>>,
+    pods: BTreeMap<PodUid, Arc<Pod>>,
 }
 
 impl Merger {
     pub(super) fn new(source: SourceKind) -> Self {
-        Self { source, pods: HashMap::new() }
+        Self { source, pods: BTreeMap::new() }
     }
 
     /// Takes an update in and answers what it changes. A first `Set` without pods still answers something: that the

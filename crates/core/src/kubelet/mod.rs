@@ -3,6 +3,8 @@
 mod bootstrap;
 mod cleanups;
 mod host;
+#[cfg(feature = "simulation")]
+mod kept;
 mod pod_syncer;
 mod run;
 mod run_once;

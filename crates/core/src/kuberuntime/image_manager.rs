@@ -97,6 +97,12 @@ impl ImageManager {
         self.previous_errors.lock().retain(|key, _| !key.starts_with(uid));
     }
 
+    #[cfg(feature = "simulation")]
+    pub(super) fn keys(&self) -> Vec<String> {
+        let errors = self.previous_errors.lock().keys().cloned().collect::<Vec<_>>();
+        self.back_off.keys().into_iter().chain(errors).collect()
+    }
+
     pub(super) fn gc_back_off(&self) {
         self.back_off.gc();
     }

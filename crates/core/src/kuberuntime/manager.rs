@@ -160,6 +160,16 @@ impl KubeGenericRuntimeManager {
         self.images.forget(uid);
     }
 
+    /// What is kept: back-off of containers and of images by keys that begin with the pod's UID, and hooks by pod.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn kept(&self) -> [(&'static str, Vec<String>); 3] {
+        [
+            ("back-off of containers", self.crash_loop_back_off.keys()),
+            ("back-off of images", self.images.keys()),
+            ("preStop hooks", self.pre_stop_hooks.pod_uids()),
+        ]
+    }
+
     /// Forgets back-off that has run out.
     pub fn gc_back_off(&self) {
         self.crash_loop_back_off.gc();

@@ -47,6 +47,11 @@ impl PreStopHooks {
         self.started.lock().remove(container_id);
     }
 
+    #[cfg(feature = "simulation")]
+    pub(super) fn pod_uids(&self) -> Vec<String> {
+        self.started.lock().values().map(|hook| hook.pod_uid.clone()).collect()
+    }
+
     /// Nothing of the pod runs any more.
     pub(super) fn forget_pod(&self, uid: &str) {
         self.started.lock().retain(|_, hook| hook.pod_uid != uid);

@@ -9,7 +9,7 @@ mod options;
 mod status;
 mod worker;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ struct Inner {
     pods_synced: bool,
     /// Wakes the worker of a pod. Dropping the sender ends the worker.
     wake: HashMap<PodUid, mpsc::Sender<()>>,
-    statuses: HashMap<PodUid, PodSyncStatus>,
+    statuses: BTreeMap<PodUid, PodSyncStatus>,
     /// Only one static pod of a full name runs at a time.
     started_static: HashMap<String, PodUid>,
     waiting_static: HashMap<String, Vec<PodUid>>,
@@ -185,6 +185,12 @@ impl PodWorkers {
     pub fn should_pod_content_be_removed(&self, uid: &str) -> bool {
         let inner = self.inner.lock();
         inner.statuses.get(uid).map_or(inner.pods_synced, |s| s.evicted || (s.deleted && s.terminated))
+    }
+
+    /// Whose workers there are.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn uids(&self) -> Vec<PodUid> {
+        self.inner.lock().statuses.keys().cloned().collect()
     }
 
     fn status<T>(&self, uid: &str, read: impl FnOnce(Option<&PodSyncStatus>) -> T) -> T {

@@ -1,7 +1,7 @@
 //! All probes of the node, and the scheduler that makes them (upstream: `prober/prober_manager.go`, where each probe
 //! is a goroutine).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -9,7 +9,6 @@ use futures::FutureExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
-use rand::Rng;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -33,7 +32,7 @@ const UPDATE_BUFFER: usize = 256;
 
 /// Knows all probes, and makes those that are due while [`run`](Self::run) runs.
 pub struct Manager {
-    workers: Mutex<HashMap<PodUid, Vec<Worker>>>,
+    workers: Mutex<BTreeMap<PodUid, Vec<Worker>>>,
     queue: WorkQueue<ProbeKey>,
     results: Arc<ProbeResults>,
     status_manager: Arc<StatusManager>,
@@ -123,6 +122,13 @@ impl Manager {
         }
     }
 
+    /// Whose probes there are.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn uids(&self) -> Vec<PodUid> {
+        let queued = self.queue.keys().into_iter().map(|key| key.pod_uid);
+        self.workers.lock().keys().cloned().chain(queued).collect()
+    }
+
     /// Makes probes until dropped; then those that run end.
     pub async fn run(self: Arc<Self>) {
         let mut running: JoinSet<Finished> = JoinSet::new();
@@ -161,7 +167,7 @@ impl Manager {
             agent_started_at: self.started_at,
             wall: clock::now(),
             now: Instant::now(),
-            spread: rand::rng().random(),
+            spread: fastrand::f64(),
         };
         match worker.next(&seen, results) {
             Next::Wait => {}

@@ -66,6 +66,12 @@ impl Results {
         }
     }
 
+    /// The containers that there are results of.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn container_ids(&self) -> Vec<String> {
+        self.cache.lock().keys().cloned().collect()
+    }
+
     /// Forgets a container.
     pub fn remove(&self, container_id: &str) {
         self.cache.lock().remove(container_id);

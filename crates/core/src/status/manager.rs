@@ -1,6 +1,6 @@
 //! Writes the status of pods: one writer a pod, many pods at once, no GET (upstream: `status_manager.go`).
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ pub trait PodDeletionSafetyProvider: Send + Sync {
 /// The statuses of all pods, and the way they take to the apiserver.
 pub struct StatusManager {
     sink: Arc<dyn StatusSink>,
-    entries: Mutex<HashMap<PodUid, Entry>>,
+    entries: Mutex<BTreeMap<PodUid, Entry>>,
     queue: WorkQueue,
 }
 
@@ -73,6 +73,12 @@ impl StatusManager {
     /// A manager that writes to `sink` while [`run`](Self::run) runs.
     pub fn new(sink: Arc<dyn StatusSink>) -> Self {
         Self { sink, entries: Mutex::default(), queue: WorkQueue::default() }
+    }
+
+    /// Whose statuses there are.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn uids(&self) -> Vec<PodUid> {
+        self.entries.lock().keys().cloned().collect()
     }
 
     /// The newest status of a pod, written or not.
