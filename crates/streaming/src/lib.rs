@@ -1,0 +1,27 @@
+//! The server side of Kubernetes' streaming protocols, over connections that hyper has upgraded.
+//!
+//! - [`remotecommand`]: `exec` and `attach`, over SPDY/3.1 (versions 1 to 4) and WebSocket (`channel.k8s.io`, with base64,
+//!   v4 and v5).
+//! - [`portforward`]: over SPDY/3.1, over WebSocket channels, and SPDY/3.1 tunnelled through WebSocket.
+//!
+//! Each has an `accept` that judges a request and makes the response to it, and a future to await once the response is on
+//! its way: it resolves to the streams. What the streams are connected to is the caller's business; this crate knows
+//! no pods and no containers.
+//!
+//! The contract is `k8s.io/cri-streaming` and `k8s.io/streaming` of Kubernetes 1.37, and the clients in `client-go`.
+//!
+//! # Memory and slow peers
+//!
+//! Kubernetes' peers neither send nor obey SPDY's windows, so TCP is the only flow control there is. A connection holds
+//! at most 256 KiB that was read for streams and as much that was written to them, however many streams it has. When a
+//! stream is not read, that fills and the whole connection waits: that is why streams that nobody reads must be dropped.
+//!
+//! # Tasks
+//!
+//! A connection has one task, owned by the session or the forwarder. Dropping that ends it.
+
+mod connection;
+mod pipe;
+mod spdy;
+
+pub use pipe::{ReadHalf, WriteHalf};
