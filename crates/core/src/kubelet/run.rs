@@ -32,6 +32,7 @@ impl Kubelet {
             tasks.spawn(generator.run());
         }
         tasks.spawn(self.clone().follow_objects());
+        tasks.spawn(self.pod_workers.clone().run());
         (tasks, pleg)
     }
 

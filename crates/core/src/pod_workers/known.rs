@@ -71,7 +71,7 @@ impl Inner {
         }
         let full_name = status.full_name.clone();
         self.statuses.remove(uid);
-        self.wake.remove(uid);
+        self.running.remove(uid);
         self.release_static(&full_name, uid);
         true
     }

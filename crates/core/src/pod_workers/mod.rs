@@ -16,6 +16,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, info_span};
 
@@ -61,12 +62,29 @@ impl Default for PodWorkersOptions {
 struct Inner {
     /// All pods known at the start have been told to their workers.
     pods_synced: bool,
-    /// Wakes the worker of a pod. Dropping the sender ends the worker.
-    wake: HashMap<PodUid, mpsc::Sender<()>>,
+    /// The workers that run.
+    running: HashMap<PodUid, RunningWorker>,
     statuses: BTreeMap<PodUid, PodSyncStatus>,
     /// Only one static pod of a full name runs at a time.
     started_static: HashMap<String, PodUid>,
     waiting_static: HashMap<String, Vec<PodUid>>,
+}
+
+struct RunningWorker {
+    /// Wakes it. Dropping the sender ends it.
+    wake: mpsc::Sender<()>,
+    task: AbortHandle,
+}
+
+/// Breaks all workers off when it is dropped.
+struct StopOnDrop(Arc<PodWorkers>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        for (_, worker) in self.0.inner.lock().running.drain() {
+            worker.task.abort();
+        }
+    }
 }
 
 impl PodWorkers {
@@ -80,6 +98,13 @@ impl PodWorkers {
     ) -> Self {
         let (inner, tasks) = (Mutex::default(), TaskTracker::new());
         Self { inner, syncer, cache, work_queue, recorder, options, tasks }
+    }
+
+    /// Lets the workers run until this is dropped. That breaks them off, wherever they are, and nothing of what they were
+    /// doing is done any more but the calls of providers that have begun.
+    pub async fn run(self: Arc<Self>) {
+        let _stop = StopOnDrop(self);
+        std::future::pending().await
     }
 
     /// Tells a pod's worker something (`UpdatePod`). Never waits.
@@ -133,9 +158,8 @@ impl PodWorkers {
 
     /// Starts the worker of a pod if there is none, and wakes it.
     fn ensure_worker(self: &Arc<Self>, inner: &mut Inner, uid: &PodUid) {
-        if !inner.wake.contains_key(uid) {
+        if !inner.running.contains_key(uid) {
             let (wake, woken) = mpsc::channel(1);
-            inner.wake.insert(uid.clone(), wake);
             let Some(status) = inner.statuses.get(uid) else { return };
             if status.known_pod().is_some_and(|pod| pod.is_static()) {
                 let waiting = inner.waiting_static.entry(status.full_name.clone()).or_default();
@@ -143,7 +167,9 @@ impl PodWorkers {
             }
             let span = info_span!("pod_worker", pod = %status.full_name, %uid);
             debug!(parent: &span, "starting pod worker");
-            self.tasks.spawn(self.clone().pod_worker_loop(uid.clone(), woken).instrument(span));
+            let worker = self.clone().pod_worker_loop(uid.clone(), woken).instrument(span);
+            let task = self.tasks.spawn(worker).abort_handle();
+            inner.running.insert(uid.clone(), RunningWorker { wake, task });
         }
         inner.wake(uid);
     }
@@ -200,9 +226,9 @@ impl PodWorkers {
 
 impl Inner {
     fn wake(&self, uid: &PodUid) {
-        if let Some(wake) = self.wake.get(uid) {
+        if let Some(worker) = self.running.get(uid) {
             // Full means that the worker is about to look anyway.
-            let _ = wake.try_send(());
+            let _ = worker.wake.try_send(());
         }
     }
 }

@@ -267,7 +267,7 @@ impl Inner {
 
     /// The worker is done with this pod: it terminated, or had to end before it was ever started.
     fn finish(&mut self, uid: &PodUid) {
-        self.wake.remove(uid);
+        self.running.remove(uid);
         let Some(status) = self.statuses.get_mut(uid) else { return };
         status.set_terminated();
         status.finished = true;

@@ -331,3 +331,14 @@ async fn deleted_before_it_started() {
     assert!(deleted.elapsed() < Duration::from_secs(1), "took {:?}", deleted.elapsed());
     assert_eq!(world.fast.calls(Call::StartContainer), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_is_gone_starts_nothing_more() {
+    let mut world = World::start().await;
+    world.fast.set_delay(Call::PullImage, Duration::from_secs(5));
+    world.create("a", one("Always", "app"));
+    world.until("it is being pulled", |w| w.fast.calls(Call::PullImage) == 1).await;
+    world.kill_agent();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.fast.calls(Call::CreateContainer), 0);
+}
