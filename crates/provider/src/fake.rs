@@ -63,7 +63,11 @@ pub struct FakeProvider {
     revisions: RevisionCounter,
     events: broadcast::Sender<Event>,
     now: fn() -> Timestamp,
+    observer: Mutex<Option<Observer>>,
 }
+
+/// Sees every change as it happens. It must not call the provider.
+type Observer = Box<dyn Fn(&Event) + Send + Sync>;
 
 #[derive(Default)]
 struct State {
@@ -83,7 +87,8 @@ impl FakeProvider {
     /// An empty provider. `now` is its clock.
     pub fn new(name: &'static str, now: fn() -> Timestamp) -> Arc<Self> {
         let (events, _) = broadcast::channel(EVENT_BUFFER);
-        Arc::new(Self { name, state: Mutex::default(), revisions: RevisionCounter::new(1), events, now })
+        let (state, revisions) = (Mutex::default(), RevisionCounter::new(1));
+        Arc::new(Self { name, state, revisions, events, now, observer: Mutex::default() })
     }
 
     /// Lets a call take this long from now on.
@@ -130,6 +135,18 @@ impl FakeProvider {
         self.state.lock().sandboxes.values().cloned().collect()
     }
 
+    /// Shows every change, in order, as it happens. `observer` must not call the provider.
+    pub fn observe(&self, observer: impl Fn(&Event) + Send + Sync + 'static) {
+        *self.observer.lock() = Some(Box::new(observer));
+    }
+
+    /// Ends a container by itself, if it runs.
+    pub fn end_container(&self, id: &str, exit_code: i32) {
+        if self.container(id).is_some_and(|c| c.state == ContainerState::Running) {
+            self.end(id, exit_code, if exit_code == 0 { "Completed" } else { "Error" });
+        }
+    }
+
     /// Ends the running instance of a container by itself.
     pub fn exit(&self, pod_uid: &str, name: &str, exit_code: i32) {
         let running = self
@@ -137,13 +154,21 @@ impl FakeProvider {
             .into_iter()
             .find(|c| c.pod.uid == pod_uid && c.name == name && c.state == ContainerState::Running);
         if let Some(container) = running {
-            self.end(&container.id, exit_code, if exit_code == 0 { "Completed" } else { "Error" });
+            self.end_container(&container.id, exit_code);
         }
     }
 
     /// Every subscriber has missed something.
     pub fn lag(&self) {
         let _ = self.events.send(Event::Lagged);
+    }
+
+    fn emit(&self, event: Event) {
+        if let Some(observer) = &*self.observer.lock() {
+            observer(&event);
+        }
+        // Nobody may have subscribed.
+        let _ = self.events.send(event);
     }
 
     async fn enter(&self, call: Call) -> Result<()> {
@@ -170,7 +195,7 @@ impl FakeProvider {
         new.revision = self.revisions.next();
         let new = Arc::new(new);
         state.containers.insert(id.to_owned(), new.clone());
-        let _ = self.events.send(Event::Container(new.clone()));
+        self.emit(Event::Container(new.clone()));
         Ok(new)
     }
 
@@ -250,7 +275,7 @@ impl RuntimeService for FakeProvider {
             revision: self.revisions.next(),
         });
         state.sandboxes.insert(id, status.clone());
-        let _ = self.events.send(Event::Sandbox(status.clone()));
+        self.emit(Event::Sandbox(status.clone()));
         Ok(status)
     }
 
@@ -269,16 +294,25 @@ impl RuntimeService for FakeProvider {
         let revision = self.revisions.next();
         let new = Arc::new(SandboxStatus { state: SandboxState::NotReady, revision, ..(**old).clone() });
         state.sandboxes.insert(id.to_owned(), new.clone());
-        let _ = self.events.send(Event::Sandbox(new.clone()));
+        self.emit(Event::Sandbox(new.clone()));
         Ok(new)
     }
 
     async fn remove_sandbox(&self, id: &str) -> Result<Revision> {
         let mut state = self.state.lock();
+        if state.sandboxes.get(id).is_some_and(|s| s.state == SandboxState::Ready) {
+            return Err(Error::invalid(format!("sandbox {id} is not stopped")));
+        }
+        let inside: Vec<_> = state.containers.values().filter(|c| c.sandbox_id == id).cloned().collect();
+        for container in inside {
+            state.containers.remove(&container.id);
+            let (pod, id) = (container.pod.clone(), container.id.clone());
+            self.emit(Event::ContainerRemoved { pod, id, revision: self.revisions.next() });
+        }
         let revision = self.revisions.next();
         if let Some(old) = state.sandboxes.remove(id) {
             let (pod, id) = (old.pod.clone(), id.to_owned());
-            let _ = self.events.send(Event::SandboxRemoved { pod, id, revision });
+            self.emit(Event::SandboxRemoved { pod, id, revision });
         }
         Ok(revision)
     }
@@ -318,7 +352,7 @@ impl RuntimeService for FakeProvider {
             revision: self.revisions.next(),
         });
         state.containers.insert(id, status.clone());
-        let _ = self.events.send(Event::Container(status.clone()));
+        self.emit(Event::Container(status.clone()));
         Ok(status)
     }
 
@@ -327,6 +361,10 @@ impl RuntimeService for FakeProvider {
         let found = self.container(id).ok_or_else(|| Error::not_found(format!("no container {id}")))?;
         if found.state != ContainerState::Created {
             return Ok(found);
+        }
+        let sandbox = self.state.lock().sandboxes.get(&found.sandbox_id).cloned();
+        if sandbox.is_none_or(|s| s.state != SandboxState::Ready) {
+            return Err(Error::not_found(format!("no ready sandbox {}", found.sandbox_id)));
         }
         let now = (self.now)();
         self.update_container(id, |c| {
@@ -357,7 +395,7 @@ impl RuntimeService for FakeProvider {
         let revision = self.revisions.next();
         if let Some(old) = state.containers.remove(id) {
             let (pod, id) = (old.pod.clone(), id.to_owned());
-            let _ = self.events.send(Event::ContainerRemoved { pod, id, revision });
+            self.emit(Event::ContainerRemoved { pod, id, revision });
         }
         Ok(revision)
     }
