@@ -15,10 +15,11 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use crate::{
-    ArtifactKind, Condition, ContainerConfig, ContainerState, ContainerStatus, Error, ErrorKind, Event,
-    EventStream, ExecSyncResponse, FsUsage, Image, ImageService, ImageSpec, NetworkMode, PodNetwork,
-    Provider, PullProgress, PullRequest, Result, Revision, RevisionCounter, RuntimeHandler, RuntimeService,
-    RuntimeStatus, SandboxConfig, SandboxState, SandboxStatus, Snapshot, StreamingService, Version,
+    ArtifactKind, Condition, ContainerConfig, ContainerState, ContainerStats, ContainerStatus, Error,
+    ErrorKind, Event, EventStream, ExecSyncResponse, FsUsage, Image, ImageService, ImageSpec, LiveResize,
+    MemoryStats, NetworkMode, PodNetwork, Provider, PullProgress, PullRequest, Resources, Result, Revision,
+    RevisionCounter, RuntimeHandler, RuntimeService, RuntimeStatus, SandboxConfig, SandboxState,
+    SandboxStatus, Snapshot, StreamingService, Version,
 };
 
 /// Events that a slow subscriber may be behind.
@@ -37,6 +38,7 @@ pub enum Call {
     List,
     PullImage,
     ExecSync,
+    UpdateContainerResources,
 }
 
 /// What comes of a command.
@@ -81,6 +83,8 @@ struct State {
     addresses: u32,
     execs: HashMap<String, FakeExec>,
     executed: Vec<(String, Vec<String>)>,
+    live_resize: LiveResize,
+    memory_usage: u64,
 }
 
 impl FakeProvider {
@@ -108,6 +112,16 @@ impl FakeProvider {
     /// Containers ignore being asked to stop, and end only with their grace period.
     pub fn set_stubborn(&self, stubborn: bool) {
         self.state.lock().stubborn = stubborn;
+    }
+
+    /// What can be changed of containers that run; nothing at first.
+    pub fn set_live_resize(&self, live_resize: LiveResize) {
+        self.state.lock().live_resize = live_resize;
+    }
+
+    /// What every container uses, in bytes.
+    pub fn set_memory_usage(&self, bytes: u64) {
+        self.state.lock().memory_usage = bytes;
     }
 
     /// What comes of commands that begin with this word. Of all others it is success.
@@ -354,6 +368,34 @@ impl RuntimeService for FakeProvider {
         state.containers.insert(id, status.clone());
         self.emit(Event::Container(status.clone()));
         Ok(status)
+    }
+
+    fn live_resize(&self) -> LiveResize {
+        self.state.lock().live_resize
+    }
+
+    async fn update_container_resources(
+        &self,
+        id: &str,
+        resources: Resources,
+    ) -> Result<Arc<ContainerStatus>> {
+        self.enter(Call::UpdateContainerResources).await?;
+        self.update_container(id, |c| c.resources = resources)
+    }
+
+    async fn container_stats(&self, pod_uid: Option<&str>) -> Result<Vec<ContainerStats>> {
+        let (containers, usage) = (self.containers(), self.state.lock().memory_usage);
+        let running = containers.iter().filter(|c| c.state == ContainerState::Running);
+        let wanted = running.filter(|c| pod_uid.is_none_or(|uid| c.pod.uid == uid));
+        let stats = |c: &Arc<ContainerStatus>| ContainerStats {
+            id: c.id.clone(),
+            pod: c.pod.clone(),
+            name: c.name.clone(),
+            timestamp: (self.now)(),
+            cpu_usage_core_nanos: 0,
+            memory: MemoryStats { working_set_bytes: usage, usage_bytes: usage },
+        };
+        Ok(wanted.map(stats).collect())
     }
 
     async fn start_container(&self, id: &str) -> Result<Arc<ContainerStatus>> {

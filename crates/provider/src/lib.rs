@@ -33,7 +33,7 @@ pub use sandbox::{
     SandboxStatus,
 };
 pub use service::{
-    Condition, ImageService, Provider, RuntimeHandler, RuntimeService, RuntimeStatus, Version,
+    Condition, ImageService, LiveResize, Provider, RuntimeHandler, RuntimeService, RuntimeStatus, Version,
 };
 pub use snapshot::Snapshot;
 pub use streaming::{ExecSyncResponse, Stream, StreamingService, TerminalSize};

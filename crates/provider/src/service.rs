@@ -55,6 +55,15 @@ pub struct RuntimeHandler {
     pub name: String,
 }
 
+/// What of a container can be changed while it runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LiveResize {
+    /// CPU limit and request.
+    pub cpu: bool,
+    /// Memory limit and request.
+    pub memory: bool,
+}
+
 /// Health of a provider.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuntimeStatus {
@@ -114,7 +123,13 @@ pub trait RuntimeService: Send + Sync {
     /// Removes a container that does not run.
     async fn remove_container(&self, id: &str) -> Result<Revision>;
 
-    /// Changes limits and weights of a container while it runs.
+    /// What [`update_container_resources`](Self::update_container_resources) can change.
+    fn live_resize(&self) -> LiveResize {
+        LiveResize::default()
+    }
+
+    /// Changes limits and weights of a container while it runs. What differs from before is only what
+    /// [`live_resize`](Self::live_resize) names.
     async fn update_container_resources(
         &self,
         _id: &str,
