@@ -4,7 +4,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::env;
 use std::fs::{self, File};
 use std::hash::{Hash as _, Hasher as _};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -22,6 +22,8 @@ const GO_BINARIES: &[(&str, &str, &str)] = &[
     ("kube-apiserver", "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver"),
     ("kube-controller-manager", "kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager"),
     ("kube-scheduler", "kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler"),
+    ("oras", "artifacts", "oras.land/oras/cmd/oras"),
+    ("crane", "artifacts", "github.com/google/go-containerregistry/cmd/crane"),
 ];
 
 /// What else the tests call, and the Debian packages that hold it.
@@ -49,6 +51,9 @@ pub(crate) fn run() -> Result<PathBuf> {
     if !bed.join("docker-registry").exists() {
         shell::step("getting docker-registry", || docker_registry(&bed))?;
     }
+    if !bed.join("skopeo").exists() {
+        shell::step("getting skopeo", || skopeo(&bed))?;
+    }
     make_current(&home, &bed)?;
     Ok(bed)
 }
@@ -56,7 +61,7 @@ pub(crate) fn run() -> Result<PathBuf> {
 /// A name that changes with everything that the binaries are made from.
 fn key() -> Result<String> {
     let mut hasher = DefaultHasher::new();
-    for module in ["etcd", "kubernetes"] {
+    for module in ["artifacts", "etcd", "kubernetes"] {
         for file in ["go.mod", "go.sum"] {
             let path = paths::repository().join("tests/go").join(module).join(file);
             fs::read(&path).with_context(|| path.display().to_string())?.hash(&mut hasher);
@@ -105,6 +110,24 @@ fn docker_registry(bed: &Path) -> Result<()> {
         }
     };
     symlink(&binary, bed.join("docker-registry"))?;
+    Ok(())
+}
+
+/// What is not installed is run with the libraries of its own packages.
+fn skopeo(bed: &Path) -> Result<()> {
+    if let Some(installed) = paths::find_program("skopeo") {
+        return Ok(symlink(installed, bed.join("skopeo"))?);
+    }
+    let packages = bed.join("debian");
+    apt::unpack(&["skopeo", "libgpgme11", "libassuan0"], &packages)
+        .context("install skopeo (`apt-get install skopeo`) and run this again")?;
+    let libraries = packages.join("usr/lib").join(format!("{}-linux-gnu", env::consts::ARCH));
+    let (libraries, program) = (libraries.display(), packages.join("usr/bin/skopeo"));
+    let script = format!("#!/bin/sh\nLD_LIBRARY_PATH='{libraries}' exec '{}' \"$@\"\n", program.display());
+    let unfinished = bed.join(".skopeo");
+    fs::write(&unfinished, script)?;
+    fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o755))?;
+    fs::rename(&unfinished, bed.join("skopeo"))?;
     Ok(())
 }
 

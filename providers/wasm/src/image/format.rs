@@ -1,8 +1,8 @@
 //! Which of the ways to put Wasm into an image this one uses.
 //!
-//! A Wasm artifact has one layer that is the binary; a container image for `wasi/wasm` has archives as layers, and
-//! its command line names the binary in them. Only the binary is taken out of those: other files of the image are not
-//! there for the guest.
+//! A Wasm artifact has one layer that is the binary, or several of which its entry point names one by its title. A
+//! container image for `wasi/wasm` has archives as layers, and its command line names the binary in them. Only the
+//! binary is taken out of those: other files of the image are not there for the guest.
 
 use serde::Deserialize;
 
@@ -15,8 +15,8 @@ use super::media_type::{
 /// Where an image keeps its Wasm binary.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Content<'a> {
-    /// This layer is it.
-    Layer(&'a Descriptor),
+    /// It is one of these layers: the only one, or that which [`wasm_layer`] finds.
+    Layers(Vec<&'a Descriptor>),
     /// It is a file in the archives, the lowest first.
     Archives(&'a [Descriptor]),
 }
@@ -30,8 +30,16 @@ pub(super) enum FormatError {
     WrongPlatform(Platform),
     #[error("holds no Wasm: its layers are {0}")]
     NoWasm(String),
-    #[error("has {0} Wasm layers; exactly one is supported")]
-    ManyWasmLayers(usize),
+    #[error(
+        "has several Wasm layers ({0}), and no entry point that names one of them by its title; \
+         compose them to one component, or push one alone"
+    )]
+    ManyWasmLayers(String),
+    #[error(
+        "has archives as layers, but a configuration of type {0:?}, which is not a container image's; \
+         push a binary with its type, as in `oras push NAME app.wasm:application/wasm`"
+    )]
+    NoImage(String),
     #[error("has a layer of type {0:?} beside its Wasm, which is not supported")]
     OtherLayer(String),
     #[error("is a Spin application, which is not supported; push its component as a Wasm artifact")]
@@ -51,29 +59,33 @@ impl Manifest {
         let wasm: Vec<_> = self.layers.iter().filter(|layer| is_wasm_layer(&layer.media_type)).collect();
         let other = self.layers.iter().find(|layer| !is_wasm_layer(&layer.media_type));
         match (wasm.as_slice(), other) {
-            ([layer], None) => Ok(Content::Layer(layer)),
-            ([], Some(_)) if self.layers.iter().all(|layer| is_archive_layer(&layer.media_type)) => {
-                Ok(Content::Archives(&self.layers))
-            }
+            ([_, ..], None) => Ok(Content::Layers(wasm)),
             ([_, ..], Some(other)) => Err(FormatError::OtherLayer(other.media_type.clone())),
-            ([_, _, ..], None) => Err(FormatError::ManyWasmLayers(wasm.len())),
+            ([], Some(_)) if self.layers.iter().all(|layer| is_archive_layer(&layer.media_type)) => {
+                match self.has_image_config() {
+                    true => Ok(Content::Archives(&self.layers)),
+                    false => Err(FormatError::NoImage(self.config.media_type.clone())),
+                }
+            }
             ([], _) => Err(FormatError::NoWasm(layer_types(&self.layers))),
         }
+    }
+
+    fn has_image_config(&self) -> bool {
+        matches!(self.config.media_type.as_str(), OCI_CONFIG | DOCKER_CONFIG)
     }
 
     /// Reads the configuration blob; refuses an image that says that it is for something else than Wasm.
     ///
     /// The configurations of older Wasm artifacts have types of their own and any content, so they are not looked at.
     pub(super) fn image_config(&self, config: &[u8]) -> Result<ImageConfig, FormatError> {
-        let media_type = self.config.media_type.as_str();
-        let is_image = matches!(media_type, OCI_CONFIG | DOCKER_CONFIG);
-        if !is_image && media_type != WASM_CONFIG {
+        if !self.has_image_config() && self.config.media_type != WASM_CONFIG {
             return Ok(ImageConfig::default());
         }
         let raw: RawConfig =
             serde_json::from_slice(config).map_err(|e| FormatError::Config(e.to_string()))?;
         // An artifact may come with an empty configuration; that of a container image says what it is for.
-        let is_artifact = matches!(self.content(), Ok(Content::Layer(_)));
+        let is_artifact = matches!(self.content(), Ok(Content::Layers(_)));
         let is_unsaid = is_artifact && raw.platform == Platform::default();
         if !(raw.platform.is_wasm() || is_unsaid) {
             return Err(FormatError::WrongPlatform(raw.platform));
@@ -91,6 +103,28 @@ impl ImageConfig {
             return Ok(vec![name.clone()]);
         }
         Ok(vec![format!("{}/{name}", self.working_dir), format!("/{name}")])
+    }
+}
+
+/// The layer that is the binary: the only one, or that of which the title is the entry point.
+pub(super) fn wasm_layer<'a>(
+    layers: &[&'a Descriptor],
+    config: &ImageConfig,
+) -> Result<&'a Descriptor, FormatError> {
+    if let [only] = layers {
+        return Ok(only);
+    }
+    let file_name = |path: &str| path.trim_start_matches("./").trim_start_matches('/').to_owned();
+    let entry = config.entrypoint.first().or(config.cmd.first()).map(|path| file_name(path));
+    let is_meant = |layer: &&&Descriptor| layer.title().map(file_name) == entry;
+    let mut meant = layers.iter().filter(is_meant);
+    match (entry.is_some(), meant.next(), meant.next()) {
+        (true, Some(layer), None) => Ok(layer),
+        _ => {
+            let titles: Vec<&str> =
+                layers.iter().map(|layer| layer.title().unwrap_or("without a title")).take(4).collect();
+            Err(FormatError::ManyWasmLayers(titles.join(", ")))
+        }
     }
 }
 
@@ -153,6 +187,7 @@ mod tests {
             digest: Digest::of(b""),
             size: 0,
             platform: None,
+            artifact_type: None,
             annotations: None,
         };
         Manifest {
@@ -169,7 +204,10 @@ mod tests {
         let component = "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm";
         for layer in [WASM_LAYER, KRUSTLET, component, "application/vnd.module.wasm.content.layer.v1+wasm"] {
             let manifest = manifest("any", &[layer]);
-            assert!(matches!(manifest.content(), Ok(Content::Layer(_))), "{layer}");
+            assert!(
+                matches!(manifest.content(), Ok(Content::Layers(layers)) if layers.len() == 1),
+                "{layer}"
+            );
         }
         let docker = "application/vnd.docker.image.rootfs.diff.tar.gzip";
         let image = manifest(DOCKER_CONFIG, &[docker, TAR]);
@@ -183,11 +221,35 @@ mod tests {
             (OCI_CONFIG, vec![], FormatError::NoWasm("none".to_owned())),
             (OCI_CONFIG, vec!["a", "a", "b"], FormatError::NoWasm("a, b".to_owned())),
             (OCI_CONFIG, vec![TAR, "a"], FormatError::NoWasm(format!("{TAR}, a"))),
-            (OCI_CONFIG, vec![WASM_LAYER, KRUSTLET], FormatError::ManyWasmLayers(2)),
+            (
+                "application/vnd.unknown",
+                vec![TAR],
+                FormatError::NoImage("application/vnd.unknown".to_owned()),
+            ),
             (OCI_CONFIG, vec![WASM_LAYER, TAR], FormatError::OtherLayer(TAR.to_owned())),
             (SPIN_CONFIG, vec![KRUSTLET, spin_data], FormatError::Spin),
         ] {
             assert_eq!(manifest(config, &layers).content(), Err(error));
+        }
+    }
+
+    #[test]
+    fn one_of_several_layers_is_named_by_the_entry_point() {
+        let mut manifest = manifest(OCI_CONFIG, &[WASM_LAYER, KRUSTLET]);
+        for (layer, title) in manifest.layers.iter_mut().zip(["a.wasm", "./b.wasm"]) {
+            layer.annotations =
+                Some([("org.opencontainers.image.title".to_owned(), title.to_owned())].into());
+        }
+        let Ok(Content::Layers(layers)) = manifest.content() else { panic!("layers") };
+        let find = |entrypoint: &[&str]| {
+            let entrypoint = entrypoint.iter().map(|&word| word.to_owned()).collect();
+            wasm_layer(&layers, &ImageConfig { entrypoint, ..ImageConfig::default() })
+                .map(|layer| layer.media_type.as_str())
+        };
+        assert_eq!(find(&["/b.wasm", "-v"]), Ok(KRUSTLET));
+        assert_eq!(find(&["a.wasm"]), Ok(WASM_LAYER));
+        for entrypoint in [&[][..], &["c.wasm"], &[""]] {
+            assert_eq!(find(entrypoint), Err(FormatError::ManyWasmLayers("a.wasm, ./b.wasm".to_owned())));
         }
     }
 

@@ -129,6 +129,7 @@ fn describe(media_type: &str, bytes: &[u8]) -> Descriptor {
         digest: Digest::of(bytes),
         size: bytes.len() as u64,
         platform: None,
+        artifact_type: None,
         annotations: None,
     }
 }

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
-use super::media_type::{DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
+use super::media_type::{DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, WASM_LAYER};
 
 /// A manifest names more layers than this only to waste the node's time; container images stop at 127.
 const MAX_LAYERS: usize = 128;
+
+const TITLE_ANNOTATION: &str = "org.opencontainers.image.title";
 
 /// A blob as a manifest names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +22,9 @@ pub(super) struct Descriptor {
     pub(super) size: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) platform: Option<Platform>,
+    /// What an artifact in an index is, which has no platform there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) artifact_type: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) annotations: Option<BTreeMap<String, String>>,
 }
@@ -120,6 +125,18 @@ impl Document {
     }
 }
 
+impl Descriptor {
+    /// The file name that the pushing tool gave a layer (OCI image specification, "Pre-Defined Annotation Keys").
+    pub(super) fn title(&self) -> Option<&str> {
+        self.annotations.as_ref()?.get(TITLE_ANNOTATION).map(String::as_str)
+    }
+
+    fn is_wasm_artifact(&self) -> bool {
+        let is_wasm = |kind: &str| kind == WASM_LAYER || kind.starts_with("application/vnd.wasm.");
+        self.artifact_type.as_deref().is_some_and(is_wasm)
+    }
+}
+
 impl Manifest {
     /// The configuration and the layers.
     pub(super) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
@@ -150,8 +167,8 @@ impl std::fmt::Display for Platform {
     }
 }
 
-/// The entry of an index that this provider runs: the newest WASI first, and in an index that names no platforms the
-/// only entry there is.
+/// The entry of an index that this provider runs: the newest WASI first, then an artifact that says that it is Wasm,
+/// then the only entry that is for no platform.
 pub(super) fn select_wasm(entries: &[Descriptor]) -> Result<&Descriptor, ManifestError> {
     let rank = |platform: &Platform| match platform.os.as_str() {
         "wasip2" => 0,
@@ -164,9 +181,13 @@ pub(super) fn select_wasm(entries: &[Descriptor]) -> Result<&Descriptor, Manifes
         .filter_map(|entry| entry.platform.as_ref().map(|platform| (platform, entry)))
         .filter(|(platform, _)| platform.is_wasm())
         .min_by_key(|(platform, _)| rank(platform));
-    match (best, entries) {
-        (Some((_, entry)), _) => Ok(entry),
-        (None, [only]) if only.platform.is_none() => Ok(only),
+    if let Some((_, entry)) = best {
+        return Ok(entry);
+    }
+    let artifacts: Vec<_> = entries.iter().filter(|entry| entry.platform.is_none()).collect();
+    let wasm: Vec<_> = artifacts.iter().filter(|entry| entry.is_wasm_artifact()).copied().collect();
+    match (wasm.as_slice(), artifacts.as_slice()) {
+        ([only], _) | ([], [only]) => Ok(only),
         _ => Err(ManifestError::NoWasmVariant(offered(entries))),
     }
 }
@@ -283,5 +304,19 @@ mod tests {
         );
         assert!(select(&[]).unwrap_err().contains("no platform"));
         assert!(select(&[None, None]).is_err());
+        assert_eq!(select(&[linux, None]), Ok(1));
+    }
+
+    #[test]
+    fn an_artifact_in_an_index_is_known_by_its_type() {
+        let entry = |name: &str, artifact_type: &str| {
+            let mut entry = descriptor(name, None);
+            entry["artifactType"] = json!(artifact_type);
+            serde_json::from_value::<Descriptor>(entry).unwrap()
+        };
+        let wasm = entry("wasm", "application/vnd.wasm.config.v0+json");
+        let entries = [entry("sbom", "application/spdx+json"), wasm.clone(), entry("x", "application/x")];
+        assert_eq!(select_wasm(&entries).unwrap(), &wasm);
+        assert!(select_wasm(&[wasm.clone(), wasm]).is_err());
     }
 }

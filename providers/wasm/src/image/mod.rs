@@ -11,6 +11,7 @@
 
 mod artifact;
 mod digest;
+mod download;
 mod error;
 mod flight;
 mod format;
@@ -56,6 +57,8 @@ pub struct Options {
     pub allow_local_files: bool,
     /// Registries (`host` or `host:port`) that are spoken to without TLS. Those on this machine always are.
     pub plain_http: Vec<String>,
+    /// A folder that says how registries are reached, as containerd's `certs.d`: mirrors, authorities, plain HTTP.
+    pub hosts_dir: Option<PathBuf>,
     /// The longest layer, and the longest binary in one. Keeps one pull from filling disk and memory.
     pub max_layer_bytes: u64,
     /// The most that the layers of one image may have together, as they are and unpacked. Keeps one pull from filling
@@ -74,6 +77,7 @@ impl Options {
             root: root.into(),
             allow_local_files: false,
             plain_http: Vec::new(),
+            hosts_dir: None,
             max_layer_bytes: 256 << 20,
             max_image_bytes: 1 << 30,
             connect_timeout: Duration::from_secs(10),
@@ -122,8 +126,12 @@ impl ImageStore {
             };
             Error::new(kind, format!("can't open the image store {}: {error}", root.display()))
         })?;
-        let registries =
-            Registries::new(options.plain_http.clone(), options.connect_timeout, options.stall_timeout);
+        let registries = Registries::new(
+            options.plain_http.clone(),
+            options.hosts_dir.clone(),
+            options.connect_timeout,
+            options.stall_timeout,
+        );
         let (flights, local_files) = (Flights::default(), LocalFiles::default());
         Ok(Arc::new(Self { options, registries, prepare, store: Arc::new(store), flights, local_files }))
     }

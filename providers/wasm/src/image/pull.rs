@@ -2,23 +2,18 @@
 
 use std::io::Write;
 
-use bytes::Bytes;
 use coracle_provider::RegistryAuth;
-use tokio::sync::mpsc;
 
 use super::artifact::{ImageConfig, WasmBlob};
 use super::digest::Digest;
 use super::error::ImageError;
 use super::flight::Progress;
-use super::format::Content;
+use super::format::{Content, wasm_layer};
 use super::manifest::{Descriptor, Document, Manifest, ManifestError, select_wasm};
 use super::reference::{Reference, Version};
-use super::registry::{BlobStream, MAX_MANIFEST_BYTES, RegistryError, Session};
-use super::store::{FileKey, Lease, Named, Store, binary_of};
+use super::registry::{MAX_MANIFEST_BYTES, RegistryError, Session};
+use super::store::{FileKey, Lease, Named, binary_of};
 use super::{ImageStore, Source, rootfs, wasm_file};
-
-/// Pieces of a blob that may wait for the disk.
-const PIECES_IN_FLIGHT: usize = 16;
 
 /// An image of which all files are present and held.
 pub(super) struct Pulled {
@@ -91,16 +86,19 @@ impl ImageStore {
             self.fetch(&mut session, config, progress).await?;
         }
         let config = self.read_config(&manifest).await?;
+        if let Content::Layers(layers) = manifest.content()? {
+            wasm_layer(&layers, &config)?;
+        }
         for layer in layers {
             self.fetch(&mut session, layer, progress).await?;
         }
 
         progress.preparing();
         let unpacked = match manifest.content()? {
-            Content::Layer(_) => None,
+            Content::Layers(_) => None,
             Content::Archives(layers) => Some(self.unpack(lease, &digest, layers, &config).await?),
         };
-        self.prepare_binary(binary_of(&manifest, unpacked.as_ref())?).await?;
+        self.prepare_binary(binary_of(&manifest, &config, unpacked.as_ref())?).await?;
         Ok(Pulled { manifest: digest, unpacked, names })
     }
 
@@ -153,24 +151,6 @@ impl ImageStore {
             Ok(())
         })
         .await
-    }
-
-    /// Fetches a blob that is held. The next piece is fetched while the last one is written.
-    async fn fetch(
-        &self,
-        session: &mut Session,
-        blob: &Descriptor,
-        progress: &Progress,
-    ) -> Result<(), ImageError> {
-        let stream = session.blob(&blob.digest).await?;
-        let (sender, receiver) = mpsc::channel(PIECES_IN_FLIGHT);
-        let (store, blob) = (self.store.clone(), blob.clone());
-        let writing = tokio::task::spawn_blocking(move || write_blob(&store, &blob, receiver));
-        let sent = send_pieces(stream, sender, progress).await;
-        let written = writing.await?;
-        // A blob that ended early does not match either: the reason is the better message.
-        sent?;
-        written
     }
 
     async fn read_config(&self, manifest: &Manifest) -> Result<ImageConfig, ImageError> {
@@ -250,35 +230,4 @@ async fn resolve(session: &mut Session, reference: &Reference) -> Result<Resolve
     };
     let (manifest, raw) = chosen;
     Ok(Resolved { manifest, bytes: raw.bytes, digest: raw.digest, names })
-}
-
-async fn send_pieces(
-    mut stream: BlobStream,
-    sender: mpsc::Sender<Bytes>,
-    progress: &Progress,
-) -> Result<(), ImageError> {
-    while let Some(piece) = stream.next().await? {
-        progress.fetched(piece.len());
-        // Nobody writes any more: the writer says why.
-        if sender.send(piece).await.is_err() {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// Writes a blob as it comes, and keeps it if it is what its digest says.
-fn write_blob(store: &Store, blob: &Descriptor, mut pieces: mpsc::Receiver<Bytes>) -> Result<(), ImageError> {
-    let mut draft = store.draft()?;
-    while let Some(piece) = pieces.blocking_recv() {
-        if draft.size() + piece.len() as u64 > blob.size {
-            return Err(ImageError::WrongBlob(blob.digest.clone()));
-        }
-        draft.write_all(&piece)?;
-    }
-    let file = draft.finish()?;
-    if file.digest != blob.digest || file.size != blob.size {
-        return Err(ImageError::WrongBlob(blob.digest.clone()));
-    }
-    Ok(store.keep(&FileKey::blob(&blob.digest), file)?)
 }

@@ -122,16 +122,21 @@ impl Reference {
         if self.domain == DEFAULT_DOMAIN { DEFAULT_DOMAIN_HOST } else { &self.domain }
     }
 
-    /// Whether the registry is on this machine: `localhost`, `127.0.0.0/8` or `[::1]`.
-    pub(super) fn is_loopback(&self) -> bool {
-        let host = match self.domain.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((address, _)) => {
-                return address.parse().is_ok_and(|address: Ipv6Addr| address.is_loopback());
-            }
-            None => self.domain.split(':').next().unwrap_or_default(),
-        };
-        host == "localhost" || host.parse().is_ok_and(|address: Ipv4Addr| address.is_loopback())
+    /// What the registry is called in the reference: `docker.io`.
+    pub(super) fn domain(&self) -> &str {
+        &self.domain
     }
+}
+
+/// Whether a registry (`host` or `host:port`) is on this machine: `localhost`, `127.0.0.0/8` or `[::1]`.
+pub(super) fn is_loopback(host: &str) -> bool {
+    let host = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => {
+            return address.parse().is_ok_and(|address: Ipv6Addr| address.is_loopback());
+        }
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse().is_ok_and(|address: Ipv4Addr| address.is_loopback())
 }
 
 impl fmt::Display for Reference {
@@ -322,7 +327,7 @@ mod tests {
             ("127.0.0.1.example.com/a", false),
             ("a", false),
         ] {
-            assert_eq!(Reference::parse(written).unwrap().is_loopback(), loopback, "{written}");
+            assert_eq!(is_loopback(Reference::parse(written).unwrap().host()), loopback, "{written}");
         }
     }
 

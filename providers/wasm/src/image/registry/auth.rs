@@ -221,12 +221,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_password_for_an_encrypted_registry_is_not_sent_in_the_clear() {
-        let registries = super::super::Registries::new(
-            Vec::new(),
-            std::time::Duration::from_secs(1),
-            std::time::Duration::from_secs(1),
-        );
-        let client = registries.client(true).await.unwrap();
+        let second = std::time::Duration::from_secs(1);
+        let clients = super::super::Clients::new(second, second);
+        let client = clients.client(&super::super::Host::plain("http", "localhost")).await.unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let challenge = Challenge::Bearer {
             realm: format!("http://{}/token", listener.local_addr().unwrap()),

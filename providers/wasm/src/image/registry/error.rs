@@ -4,7 +4,7 @@ use coracle_provider::ErrorKind;
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 
-use super::read_at_most;
+use super::{HostsError, read_at_most};
 use crate::image::digest::Digest;
 
 /// An error page is shown in one line; a longer one would be for filling the node's memory.
@@ -38,6 +38,10 @@ pub(in crate::image) enum RegistryError {
     WrongManifest(Digest),
     #[error("could not be pulled, TLS can't be set up on this node: {0}")]
     Client(String),
+    #[error("could not be pulled: {0}")]
+    Hosts(#[from] HostsError),
+    #[error("could not be pulled: the node's hosts.toml for its registry lets no server be asked")]
+    NoServer,
 }
 
 impl RegistryError {
@@ -51,8 +55,13 @@ impl RegistryError {
             | Self::Refused(_)
             | Self::TooLong(_)
             | Self::WrongManifest(_) => ErrorKind::ImageUnusable,
-            Self::Client(_) => ErrorKind::Internal,
+            Self::Client(_) | Self::Hosts(_) | Self::NoServer => ErrorKind::Internal,
         }
+    }
+
+    /// Whether the same request may get another answer in a moment.
+    pub(in crate::image) fn may_pass(&self) -> bool {
+        self.kind() == ErrorKind::RegistryUnavailable
     }
 
     /// A request or a body that did not come through.

@@ -5,10 +5,10 @@ use std::fs;
 use std::sync::Arc;
 
 use super::layout::{FileKey, Layout};
-use crate::image::artifact::{Artifact, WasmBlob};
+use crate::image::artifact::{Artifact, ImageConfig, WasmBlob};
 use crate::image::digest::Digest;
 use crate::image::error::ImageError;
-use crate::image::format::{Content, FormatError};
+use crate::image::format::{Content, FormatError, wasm_layer};
 use crate::image::manifest::{Descriptor, Document, Manifest, ManifestError};
 use crate::image::wasm_file;
 
@@ -42,7 +42,7 @@ impl StoredImage {
             return Err(ManifestError::Malformed("it is an index".to_owned()).into());
         };
         let config = manifest.image_config(&read_checked(layout, &manifest.config.digest)?)?;
-        let wasm = binary_of(&manifest, unpacked)?;
+        let wasm = binary_of(&manifest, &config, unpacked)?;
         let files = files(layout, manifest_digest, &manifest, &wasm)?;
         let path = layout.path(&wasm);
         let wasm = WasmBlob {
@@ -81,10 +81,11 @@ impl StoredImage {
 /// The file that holds the binary of an image; from archives it has been unpacked to `unpacked`.
 pub(in crate::image) fn binary_of(
     manifest: &Manifest,
+    config: &ImageConfig,
     unpacked: Option<&Digest>,
 ) -> Result<FileKey, ImageError> {
     match (manifest.content()?, unpacked) {
-        (Content::Layer(layer), _) => Ok(FileKey::blob(&layer.digest)),
+        (Content::Layers(layers), _) => Ok(FileKey::blob(&wasm_layer(&layers, config)?.digest)),
         (Content::Archives(_), Some(unpacked)) => Ok(FileKey::unpacked(unpacked)),
         (Content::Archives(_), None) => Err(FormatError::NoEntryPoint.into()),
     }
@@ -105,6 +106,7 @@ fn describe(manifest: &Manifest, digest: &Digest, size: u64, unpacked: Option<&D
         digest: digest.clone(),
         size,
         platform: None,
+        artifact_type: None,
         annotations: annotations.map(|annotation| BTreeMap::from([annotation])),
     }
 }

@@ -5,9 +5,8 @@ use serde_json::json;
 
 use super::super::*;
 use super::bed::{Bed, Pieces, module, password};
-use super::fake::{self, Answer, Fake, Seen};
+use super::fake::{self, Fake, Seen, serve};
 use super::real::{PASSWORD, Registry, USER};
-use crate::image::digest::Digest;
 
 #[tokio::test]
 async fn a_private_registry_wants_the_right_password() {
@@ -63,16 +62,6 @@ async fn token_registry(
         serve(&pieces, seen)
     })
     .await
-}
-
-/// Answers with the manifest or a blob of an image.
-fn serve(pieces: &Pieces, seen: &Seen) -> Answer {
-    if seen.line.contains("/manifests/") {
-        return fake::ok(pieces.manifest().to_string());
-    }
-    let blobs = pieces.layers.iter().chain([&pieces.config]);
-    let blob = blobs.map(|(_, bytes)| bytes).find(|bytes| seen.line.ends_with(Digest::of(bytes).as_str()));
-    blob.map_or_else(|| fake::status(404, ""), |bytes| fake::ok(bytes.clone()))
 }
 
 fn has_token(seen: &Seen) -> bool {

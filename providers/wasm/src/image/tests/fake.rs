@@ -14,6 +14,10 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+use super::bed::Pieces;
+use crate::image::digest::Digest;
 
 /// What came in.
 #[derive(Clone, Debug)]
@@ -43,6 +47,29 @@ pub(super) struct Fake {
 
 impl Fake {
     pub(super) async fn start(answer: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
+        Self::serve(None, answer).await
+    }
+
+    /// One that speaks TLS, and the PEM of the authority that its certificate is from.
+    pub(super) async fn start_tls(
+        answer: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
+    ) -> (Self, String) {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        (Self::serve(Some(TlsAcceptor::from(Arc::new(config))), answer).await, made.cert.pem())
+    }
+
+    async fn serve(
+        tls: Option<TlsAcceptor>,
+        answer: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
@@ -62,8 +89,17 @@ impl Fake {
                         Ok::<_, Infallible>(answer(&seen))
                     }
                 });
-                let connection = hyper::server::conn::http1::Builder::new();
-                tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
+                let (connection, tls) = (hyper::server::conn::http1::Builder::new(), tls.clone());
+                tokio::spawn(async move {
+                    // Clients that do not like the certificate, and answers that break off, are part of the tests.
+                    let _ = match tls {
+                        None => connection.serve_connection(TokioIo::new(stream), service).await,
+                        Some(tls) => {
+                            let Ok(stream) = tls.accept(stream).await else { return };
+                            connection.serve_connection(TokioIo::new(stream), service).await
+                        }
+                    };
+                });
             }
         });
         Self { host, seen, server }
@@ -96,6 +132,30 @@ pub(super) fn status(status: u16, body: &'static str) -> Answer {
 pub(super) fn with_header(mut answer: Answer, name: &'static str, value: &str) -> Answer {
     answer.headers_mut().insert(name, value.parse().unwrap());
     answer
+}
+
+/// Answers with the manifest or a blob of an image.
+pub(super) fn serve(pieces: &Pieces, seen: &Seen) -> Answer {
+    if seen.line.contains("/manifests/") {
+        return ok(pieces.manifest().to_string());
+    }
+    let path = seen.line.split('?').next().unwrap();
+    let blobs = pieces.layers.iter().chain([&pieces.config]);
+    let blob = blobs.map(|(_, bytes)| bytes).find(|bytes| path.ends_with(Digest::of(bytes).as_str()));
+    blob.map_or_else(|| status(404, ""), |bytes| ok(bytes.clone()))
+}
+
+/// The first bytes of `body`, and then the connection breaks.
+pub(super) fn broken_off(body: &[u8], after: usize) -> Answer {
+    let first = Bytes::copy_from_slice(&body[..after]);
+    let stream = futures_stream(move |number| match number {
+        0 => Some((Duration::ZERO, first.clone())),
+        // The first piece has to be on its way before the end is.
+        1 => Some((Duration::from_millis(100), Bytes::new())),
+        _ => None,
+    });
+    let answer = Response::new(BodyExt::boxed_unsync(StreamBody::new(stream)));
+    with_header(answer, "Content-Length", &body.len().to_string())
 }
 
 /// Pieces without end.

@@ -6,5 +6,7 @@ mod fake;
 mod formats;
 mod lifecycle;
 mod local;
+mod mirrors;
 mod misbehaviour;
 mod real;
+mod tools;

@@ -61,7 +61,7 @@ impl Registry {
         // It ends with the thread of the test, however that ends.
         let mut process = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
-            .arg(binary())
+            .arg(program("docker-registry"))
             .arg("serve")
             .arg(path)
             .stdout(Stdio::null())
@@ -172,16 +172,19 @@ impl Drop for Registry {
     }
 }
 
-/// `$CORACLE_REGISTRY_BIN`, else what `cargo xtask setup` has got, else the one that is installed.
-fn binary() -> PathBuf {
+/// A program of the bed, by `$CORACLE_REGISTRY_BIN` for the registry, else what `cargo xtask setup` has got, else the
+/// one that is installed.
+pub(super) fn program(name: &str) -> PathBuf {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = || {
         let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?;
         Some(cache.join("coracle/bed/current"))
     };
-    let bed = set("CORACLE_BED").or_else(cache).map(|bed| bed.join("docker-registry"));
+    let chosen = set("CORACLE_REGISTRY_BIN").filter(|_| name == "docker-registry");
+    let bed = set("CORACLE_BED").or_else(cache).map(|bed| bed.join(name));
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let installed = std::env::split_paths(&path).map(|folder| folder.join("docker-registry"));
-    let mut candidates = set("CORACLE_REGISTRY_BIN").into_iter().chain(bed).chain(installed);
-    candidates.find(|path| path.is_file()).expect("there is no docker-registry: run `cargo xtask setup`")
+    let installed = std::env::split_paths(&path).map(|folder| folder.join(name));
+    let mut candidates = chosen.into_iter().chain(bed).chain(installed);
+    let found = candidates.find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("there is no {name}: run `cargo xtask setup`"))
 }
