@@ -114,7 +114,7 @@ fn is_printable(c: char) -> bool {
 }
 
 /// `validation.IsQualifiedName`: an optional DNS subdomain and a slash, then a name of at most 63 characters.
-fn validate_qualified_name(value: &str) -> Result<(), &'static str> {
+pub(crate) fn validate_qualified_name(value: &str) -> Result<(), &'static str> {
     let name = match value.split_once('/') {
         Some((prefix, name)) => {
             if !is_dns1123_subdomain(prefix) {

@@ -17,7 +17,8 @@ use crate::quantity::{Format, Quantity};
 
 pub use merge::{NodeEvent, node_status_has_changed, update_default_labels, update_node};
 
-const OPERATING_SYSTEM: &str = "linux";
+/// The operating system of every node that this kubelet runs on.
+pub(crate) const OPERATING_SYSTEM: &str = "linux";
 
 /// The label of the node's host name.
 pub const LABEL_HOSTNAME: &str = "kubernetes.io/hostname";

@@ -1,5 +1,6 @@
 //! Recording Events with upstream's reasons (`pkg/kubelet/events/event.go`).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
@@ -17,6 +18,10 @@ pub mod reason {
     pub const FAILED: &str = "Failed";
     /// A container is being stopped.
     pub const KILLING_CONTAINER: &str = "Killing";
+    /// A pod has to make room for a critical one.
+    pub const PREEMPT_CONTAINER: &str = "Preempting";
+    /// A pod has not stopped in time.
+    pub const EXCEEDED_GRACE_PERIOD: &str = "ExceededGracePeriod";
     /// A container or an image has to wait after failures.
     pub const BACK_OFF: &str = "BackOff";
     /// A pod could not be stopped.
@@ -53,6 +58,18 @@ pub mod reason {
     pub const FAILED_PRE_STOP_HOOK: &str = "FailedPreStopHook";
     /// A hook asked for HTTPS, and worked with HTTP.
     pub const LIFECYCLE_HTTP_FALLBACK: &str = "LifecycleHTTPFallback";
+    /// A pod is resized as soon as there is room.
+    pub const RESIZE_DEFERRED: &str = "ResizeDeferred";
+    /// A pod cannot be resized on this node.
+    pub const RESIZE_INFEASIBLE: &str = "ResizeInfeasible";
+    /// The node has given a pod what it asked for.
+    pub const RESIZE_STARTED: &str = "ResizeStarted";
+    /// A pod has what it asked for.
+    pub const RESIZE_COMPLETED: &str = "ResizeCompleted";
+    /// The runtime did not give a pod what the node gave it.
+    pub const RESIZE_ERROR: &str = "ResizeError";
+    /// A pod has been active for longer than it may be.
+    pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
     /// A pod's manifest is not valid.
     pub const FAILED_VALIDATION: &str = "FailedValidation";
 }
@@ -70,12 +87,12 @@ impl Recorder {
     }
 
     /// Something good happened to a pod.
-    pub fn normal(&self, pod: &Pod, reason: &'static str, message: impl Into<String>) {
+    pub fn normal(&self, pod: &Pod, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) {
         self.event(pod.object_reference(), EventType::Normal, reason, message);
     }
 
     /// Something bad happened to a pod.
-    pub fn warning(&self, pod: &Pod, reason: &'static str, message: impl Into<String>) {
+    pub fn warning(&self, pod: &Pod, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) {
         self.event(pod.object_reference(), EventType::Warning, reason, message);
     }
 
@@ -85,7 +102,7 @@ impl Recorder {
         pod: &Pod,
         container: &str,
         event_type: EventType,
-        reason: &'static str,
+        reason: impl Into<Cow<'static, str>>,
         message: impl Into<String>,
     ) {
         self.event(container_reference(pod, container), event_type, reason, message);
@@ -96,9 +113,9 @@ impl Recorder {
         &self,
         object: ObjectReference,
         event_type: EventType,
-        reason: &'static str,
+        reason: impl Into<Cow<'static, str>>,
         message: impl Into<String>,
     ) {
-        self.sink.record(EventRecord { object, event_type, reason, message: message.into() });
+        self.sink.record(EventRecord { object, event_type, reason: reason.into(), message: message.into() });
     }
 }

@@ -1,5 +1,6 @@
 //! What becomes of an event before it is written (upstream: client-go `tools/record/events_cache.go`).
 
+use std::borrow::Cow;
 use std::num::NonZeroUsize;
 
 use coracle_core::ports::{EventRecord, EventType};
@@ -59,7 +60,7 @@ struct Subject {
 struct Topic {
     subject: Subject,
     event_type: EventType,
-    reason: &'static str,
+    reason: Cow<'static, str>,
 }
 
 /// What events have to share to be the same.
@@ -95,7 +96,7 @@ impl Correlator {
         let topic = Topic {
             subject: Subject::of(&record.object),
             event_type: record.event_type,
-            reason: record.reason,
+            reason: record.reason.clone(),
         };
         let (key, record) = self.merge_similar(&topic, record);
         let write = self.count(key, record, at);
@@ -153,7 +154,7 @@ impl Correlator {
             metadata: ObjectMeta { name: Some(name), namespace: Some(namespace), ..ObjectMeta::default() },
             involved_object: record.object,
             type_: Some(record.event_type.as_str().to_owned()),
-            reason: Some(record.reason.to_owned()),
+            reason: Some(record.reason.into_owned()),
             message: Some(record.message),
             count: Some(count),
             first_timestamp: Some(Time(first)),
@@ -213,8 +214,12 @@ mod tests {
                 uid: Some(format!("uid-{pod}")),
                 ..ObjectReference::default()
             };
-            let event =
-                EventRecord { object, event_type: EventType::Normal, reason, message: message.to_owned() };
+            let event = EventRecord {
+                object,
+                event_type: EventType::Normal,
+                reason: reason.into(),
+                message: message.to_owned(),
+            };
             self.correlator.correlate(event, self.now)
         }
     }

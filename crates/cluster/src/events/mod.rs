@@ -84,7 +84,7 @@ impl EventSink for KubeEventSink {
             let reason = error.into_inner().record.reason;
             // One line for each doubling: a flood of events must not become a flood of lines.
             if dropped.is_power_of_two() {
-                warn!(reason, dropped, "event dropped: too many wait to be written");
+                warn!(%reason, dropped, "event dropped: too many wait to be written");
             }
         }
     }

@@ -162,7 +162,7 @@ impl NodeController {
                 uid: node.metadata.uid.clone(),
                 ..ObjectReference::default()
             };
-            self.events.record(EventRecord { object, event_type, reason, message });
+            self.events.record(EventRecord { object, event_type, reason: reason.into(), message });
         }
     }
 

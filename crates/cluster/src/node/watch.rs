@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use coracle_core::ports::ApiError;
 use k8s_openapi::api::core::v1::Node;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
@@ -11,6 +12,7 @@ use crate::watch::{Change, Watch};
 
 /// The Node as the apiserver last showed it. Dropping this ends the watch.
 pub struct NodeWatch {
+    client: Arc<ApiClient>,
     name: String,
     seen: watch::Receiver<Seen>,
     _task: AbortOnDropHandle<()>,
@@ -26,8 +28,8 @@ impl NodeWatch {
     /// Starts to watch the Node of this name. Needs a tokio runtime.
     pub fn start(client: Arc<ApiClient>, name: &str) -> Arc<Self> {
         let (sender, seen) = watch::channel(Seen::default());
-        let task = tokio::spawn(follow(client, name.to_owned(), sender));
-        Arc::new(Self { name: name.to_owned(), seen, _task: AbortOnDropHandle::new(task) })
+        let task = tokio::spawn(follow(Arc::clone(&client), name.to_owned(), sender));
+        Arc::new(Self { client, name: name.to_owned(), seen, _task: AbortOnDropHandle::new(task) })
     }
 
     /// The name of the Node.
@@ -38,6 +40,15 @@ impl NodeWatch {
     /// The Node; none before it was seen, or while it does not exist.
     pub fn node(&self) -> Option<Arc<Node>> {
         self.seen.borrow().node.clone()
+    }
+
+    /// The Node as the apiserver has it now, which the watch may not show yet; none if it does not exist.
+    pub async fn fetch(&self) -> Result<Option<Arc<Node>>, ApiError> {
+        match self.client.get(None, &self.name).await {
+            Ok(node) => Ok(Some(Arc::new(node))),
+            Err(ApiError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Waits until the apiserver has said for the first time whether there is such a Node.

@@ -98,6 +98,10 @@ impl ObjectReader for KubeObjectReader {
         self.node.node()
     }
 
+    async fn fetch_node(&self) -> Result<Option<Arc<Node>>, ApiError> {
+        self.node.fetch().await
+    }
+
     fn register_pod(&self, pod: &Pod) {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let wanted = references(pod);

@@ -1,5 +1,6 @@
 //! A node's client and an administrator's on the control plane that all tests share.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -112,7 +113,7 @@ impl EventSink for Events {
 }
 
 impl Events {
-    pub(crate) fn reasons(&self) -> Vec<&'static str> {
-        self.0.lock().iter().map(|event| event.reason).collect()
+    pub(crate) fn reasons(&self) -> Vec<Cow<'static, str>> {
+        self.0.lock().iter().map(|event| event.reason.clone()).collect()
     }
 }

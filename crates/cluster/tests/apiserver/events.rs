@@ -13,7 +13,7 @@ fn event(pod: &Pod, message: &str) -> EventRecord {
     EventRecord {
         object: pod.object_ref(&()),
         event_type: EventType::Warning,
-        reason: "BackOff",
+        reason: "BackOff".into(),
         message: message.to_owned(),
     }
 }

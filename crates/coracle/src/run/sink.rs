@@ -52,8 +52,8 @@ impl StatusSink for SessionSink {
 
 impl EventSink for SessionSink {
     fn record(&self, event: EventRecord) {
-        tracing::info!(reason = event.reason, message = %event.message, "event");
-        if event.event_type == EventType::Warning && OBSTACLES.contains(&event.reason) {
+        tracing::info!(reason = %event.reason, message = %event.message, "event");
+        if event.event_type == EventType::Warning && OBSTACLES.contains(&&*event.reason) {
             let uid = event.object.uid.unwrap_or_default();
             // The same obstacle is reported again as long as it stands.
             let _ = self.news.try_send(News::Obstacle { uid, message: event.message });

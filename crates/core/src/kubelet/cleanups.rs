@@ -43,7 +43,8 @@ impl Kubelet {
                 .status_manager
                 .get_pod_status(&uid)
                 .is_some_and(|s| phase::is_terminal(s.phase.as_deref().unwrap_or_default()));
-            if workers.contains_key(&uid) || phase::is_terminal(pod.phase()) || rejected {
+            let waits = self.pending_admissions.contains(&uid);
+            if workers.contains_key(&uid) || phase::is_terminal(pod.phase()) || rejected || waits {
                 continue;
             }
             info!(pod = %pod.display_name(), "pod is desired and unknown to the pod workers, starting it");

@@ -1,5 +1,6 @@
 //! The kubelet: what it is made of, and how its life goes (upstream: `pkg/kubelet/kubelet.go`).
 
+mod admit;
 mod bootstrap;
 mod cleanups;
 mod host;
@@ -24,6 +25,7 @@ pub use bootstrap::{Bootstrap, start_kubelet};
 pub use run_once::RunPodResult;
 pub use sync_handler::SyncHandler;
 
+use self::admit::PendingAdmissions;
 use crate::admission::Admission;
 use crate::config::SourcesReady;
 use crate::kuberuntime::{
@@ -99,6 +101,7 @@ pub struct Kubelet {
     providers: Providers,
     reason_cache: ReasonCache,
     admission: Admission,
+    pending_admissions: PendingAdmissions,
     objects: Arc<dyn ObjectReader>,
     volumes: Arc<dyn Volumes>,
     recorder: Recorder,
@@ -153,6 +156,7 @@ impl Kubelet {
                     options.workers,
                 )),
                 admission: Admission::new(deps.volumes.clone(), options.max_pods),
+                pending_admissions: PendingAdmissions::default(),
                 status_manager,
                 probe_manager: Arc::new(probe_manager),
                 probe_results,

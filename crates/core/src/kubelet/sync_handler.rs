@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::Pod;
 
 use super::Kubelet;
-use crate::admission::{Rejection, is_active};
-use crate::pod::{PodExt, phase};
+use crate::pod::PodExt;
 use crate::pod_workers::{SyncPodType, UpdatePodOptions};
-use crate::qos::pod_qos;
 
 /// Reacts to changes. None of the methods waits for anything: they run on the sync loop itself.
 pub trait SyncHandler: Send + Sync {
@@ -28,22 +26,17 @@ pub trait SyncHandler: Send + Sync {
 
 impl SyncHandler for Kubelet {
     fn handle_pod_additions(&self, mut pods: Vec<Arc<Pod>>) {
-        pods.sort_by(|a, b| a.metadata.creation_timestamp.cmp(&b.metadata.creation_timestamp));
+        // After a restart, pods that have their place keep it, whoever was created before them.
+        pods.sort_by_cached_key(|pod| {
+            (!self.was_admitted_before(pod), pod.metadata.creation_timestamp.as_ref().map(|time| time.0))
+        });
         for pod in pods {
             self.pod_manager.upsert(pod.clone());
             if pod.is_mirror() {
                 self.handle_mirror_pod(&pod);
                 continue;
             }
-            let ends = self.pod_workers.is_pod_termination_requested(&pod.uid()) || pod.is_deleting();
-            if !ends
-                && !phase::is_terminal(pod.phase())
-                && let Err(rejection) = self.can_admit_pod(&pod)
-            {
-                self.reject_pod(&pod, &rejection);
-                continue;
-            }
-            self.update_worker(pod, SyncPodType::Create);
+            self.add_pod(pod);
         }
     }
 
@@ -55,6 +48,9 @@ impl SyncHandler for Kubelet {
                 continue;
             }
             self.status_manager.pod_updated(&pod);
+            if pod.is_deleting() {
+                self.pending_admissions.remove(&pod.uid());
+            }
             self.update_worker(pod, SyncPodType::Update);
         }
     }
@@ -62,6 +58,7 @@ impl SyncHandler for Kubelet {
     fn handle_pod_removes(&self, pods: Vec<Arc<Pod>>) {
         for pod in pods {
             self.pod_manager.remove(&pod);
+            self.pending_admissions.remove(&pod.uid());
             if pod.is_mirror() {
                 self.handle_mirror_pod(&pod);
             } else if self.sources_ready.all_ready() {
@@ -82,6 +79,7 @@ impl SyncHandler for Kubelet {
     }
 
     fn handle_pod_syncs(&self, pods: Vec<Arc<Pod>>) {
+        self.continue_admissions();
         for pod in pods.into_iter().filter(|pod| !pod.is_mirror()) {
             self.update_worker(pod, SyncPodType::Sync);
         }
@@ -93,7 +91,11 @@ impl SyncHandler for Kubelet {
 }
 
 impl Kubelet {
-    fn update_worker(&self, pod: Arc<Pod>, update_type: SyncPodType) {
+    /// Tells a pod's worker; one that has yet to be admitted has none.
+    pub(super) fn update_worker(&self, pod: Arc<Pod>, update_type: SyncPodType) {
+        if self.pending_admissions.contains(&pod.uid()) {
+            return;
+        }
         let mirror_pod = self.pod_manager.mirror_of(&pod);
         self.pod_workers
             .update_pod(UpdatePodOptions { mirror_pod, ..UpdatePodOptions::new(update_type, pod) });
@@ -104,29 +106,6 @@ impl Kubelet {
         if let Some(pod) = self.pod_manager.pod_of_mirror(mirror) {
             self.update_worker(pod, SyncPodType::Update);
         }
-    }
-
-    fn can_admit_pod(&self, pod: &Pod) -> Result<(), Rejection> {
-        let active = |other: &Arc<Pod>| {
-            let uid = other.uid();
-            uid != pod.uid() && is_active(other, self.pod_workers.is_pod_known_terminated(&uid))
-        };
-        let active_pods = self.pod_manager.pods().iter().filter(|p| active(p)).count();
-        self.admission.can_admit_pod(active_pods, pod)
-    }
-
-    /// The pod fails here and now, and says why (`rejectPod`).
-    fn reject_pod(&self, pod: &Arc<Pod>, rejection: &Rejection) {
-        tracing::warn!(pod = %pod.display_name(), reason = rejection.reason, message = %rejection.message, "pod rejected");
-        self.recorder.warning(pod, rejection.reason, rejection.message.clone());
-        let status = PodStatus {
-            qos_class: Some(pod_qos(pod)),
-            phase: Some(phase::FAILED.to_owned()),
-            reason: Some(rejection.reason.to_owned()),
-            message: Some(format!("Pod was rejected: {}", rejection.message)),
-            ..PodStatus::default()
-        };
-        self.status_manager.set_pod_status(pod, status);
     }
 }
 

@@ -49,6 +49,11 @@ pub trait ObjectReader: Send + Sync {
     /// This node as the apiserver last showed it; none before it is registered, or without a cluster.
     fn node(&self) -> Option<Arc<Node>>;
 
+    /// This node, asked for now and not taken from a cache.
+    async fn fetch_node(&self) -> Result<Option<Arc<Node>>, ApiError> {
+        Ok(self.node())
+    }
+
     /// From now on, what this pod refers to is wanted.
     fn register_pod(&self, pod: &Pod);
 

@@ -1,5 +1,6 @@
 //! Where status and events go.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -55,7 +56,7 @@ pub struct EventRecord {
     /// How bad it is.
     pub event_type: EventType,
     /// One CamelCase word from upstream's list.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// One line for a person.
     pub message: String,
 }

@@ -76,7 +76,7 @@ async fn a_crashing_container_backs_off_longer_each_time() {
         assert!((at_least..=at_least * 3 / 2 + 1).contains(wait), "{waits:?}");
     }
     world.until("told", |w| w.restarts("a") == 5).await;
-    assert!(world.api.reasons().contains(&"BackOff"));
+    assert!(world.api.reasons().contains(&"BackOff".into()));
     assert!(
         world.fast.containers().len() <= 6,
         "dead containers are collected: {}",
@@ -218,7 +218,7 @@ async fn a_volume_that_comes_late_starts_the_pod_at_once() {
     let mut spec = one("Always", "app");
     spec["volumes"] = json!([{"name": "v", "configMap": {"name": "c"}}]);
     world.create("a", spec);
-    world.until("told", |w| w.api.reasons().contains(&"FailedMount")).await;
+    world.until("told", |w| w.api.reasons().contains(&"FailedMount".into())).await;
     *world.api.mount_error.lock() = None;
     let there = Instant::now();
     world.api.object_changed("c");

@@ -294,7 +294,7 @@ async fn a_probe_may_have_a_grace_period_of_its_own() {
             probe[key] = value.clone();
         }
         world.create("a", probed(policy, &[("livenessProbe", probe)]));
-        world.until("killed", |w| w.api.reasons().contains(&"Killing")).await;
+        world.until("killed", |w| w.api.reasons().contains(&"Killing".into())).await;
         let killed = Instant::now();
         world.until("dead", |w| w.fast.containers().iter().any(|c| c.state == ContainerState::Exited)).await;
         assert_eq!(killed.elapsed().as_secs(), expected, "{policy} {extra}");

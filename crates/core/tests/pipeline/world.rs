@@ -1,5 +1,6 @@
 //! A kubelet in a world of fakes: providers in memory, and an apiserver that is a map of pods.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,8 +70,8 @@ impl FakeApi {
         let _ = self.objects.send(key);
     }
 
-    pub fn reasons(&self) -> Vec<&'static str> {
-        self.events.lock().iter().map(|e| e.reason).collect()
+    pub fn reasons(&self) -> Vec<Cow<'static, str>> {
+        self.events.lock().iter().map(|e| e.reason.clone()).collect()
     }
 
     pub fn mounted_pods(&self) -> usize {

@@ -1,60 +1,25 @@
-//! Whether this node takes a pod (upstream: `pkg/kubelet/lifecycle`). A pod that is not taken fails at once, with the
-//! reason by name; nothing that a user asked for is silently left out.
+//! What a pod may ask for and this kubelet does not have.
 
-use std::sync::Arc;
+use std::borrow::Cow;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 
-use crate::pod::{PodExt, phase};
-use crate::ports::Volumes;
-
-/// Why a pod is not taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection {
-    /// The pod's `status.reason`: one word from upstream's list.
-    pub reason: &'static str,
-    /// One line: what does not fit, and what to do.
-    pub message: String,
-}
+use super::Rejection;
+use crate::pod::PodExt;
 
 /// The node lacks something that the pod asks for (`PodFeatureUnsupported`).
 const FEATURE_UNSUPPORTED: &str = "PodFeatureUnsupported";
-/// The node has as many pods as it may (`OutOfpods`).
-const OUT_OF_PODS: &str = "OutOfpods";
 
-/// Decides about pods.
-pub struct Admission {
-    volumes: Arc<dyn Volumes>,
-    max_pods: usize,
+/// Refuses the first thing that is not there, by name.
+pub(super) fn check(pod: &Pod) -> Result<(), Rejection> {
+    unsupported_feature(pod).map_or(Ok(()), |message| Err(rejection(message)))
 }
 
-impl Admission {
-    /// At most `max_pods` pods, with volumes that `volumes` can mount.
-    pub fn new(volumes: Arc<dyn Volumes>, max_pods: usize) -> Self {
-        Self { volumes, max_pods }
-    }
-
-    /// Whether a pod is taken beside those that are active.
-    pub fn can_admit_pod(&self, active_pods: usize, pod: &Pod) -> Result<(), Rejection> {
-        let unsupported = unsupported_feature(pod).map_or(Ok(()), Err).and_then(|()| self.volumes.check(pod));
-        unsupported.map_err(|message| Rejection { reason: FEATURE_UNSUPPORTED, message })?;
-        if active_pods >= self.max_pods {
-            let max = self.max_pods;
-            let message = format!(
-                "Node didn't have enough resource: pods, requested: 1, used: {active_pods}, capacity: {max}"
-            );
-            return Err(Rejection { reason: OUT_OF_PODS, message });
-        }
-        Ok(())
-    }
+/// A refusal for want of a feature.
+pub(super) fn rejection(message: String) -> Rejection {
+    Rejection { reason: Cow::Borrowed(FEATURE_UNSUPPORTED), message }
 }
 
-/// Whether a pod counts against the node's room: those that ended do not.
-pub fn is_active(pod: &Pod, known_terminated: bool) -> bool {
-    !known_terminated && !phase::is_terminal(pod.phase())
-}
-
-/// The first thing that a pod asks for and this kubelet does not have.
 fn unsupported_feature(pod: &Pod) -> Option<String> {
     let spec = pod.pod_spec();
     let on = |flag: Option<bool>| flag.unwrap_or(false);
@@ -65,6 +30,10 @@ fn unsupported_feature(pod: &Pod) -> Option<String> {
         (spec.host_users == Some(false), "spec.hostUsers: false"),
         (spec.resource_claims.as_ref().is_some_and(|c| !c.is_empty()), "spec.resourceClaims"),
         (spec.active_deadline_seconds.is_some(), "spec.activeDeadlineSeconds"),
+        (
+            pod.pod_status().extended_resource_claim_status.is_some(),
+            "a device of a DRA driver, by resource name,",
+        ),
     ];
     if let Some((_, field)) = pod_level.iter().find(|(used, _)| *used) {
         return Some(refusal(field));

@@ -1,0 +1,257 @@
+//! From a new pod to a worker for it, or to its rejection (upstream: the admission in `HandlePodAdditions`, and
+//! `killPodNow`).
+//!
+//! Upstream's loop stands still while the Node is read or pods are stopped to make room. Here the pod waits, and with
+//! it those that come after it and would take that room; everything else goes on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use super::Kubelet;
+use crate::admission::{NotAdmitted, PodAdmitAttributes, Rejection};
+use crate::pod::{PodExt, PodUid, phase};
+use crate::pod_workers::{KillPodOptions, PodStatusFn, PodWorkers, SyncPodType, UpdatePodOptions};
+use crate::preemption::{PREEMPTED, handle_admission_failure, preempted_status};
+use crate::qos::pod_qos;
+use crate::recorder::{Recorder, reason};
+
+/// What a pod gets to stop in at least, before somebody is told that it does not (`killPodNow`).
+const MIN_KILL_TIMEOUT: i64 = 10;
+
+/// Pods whose admission takes a while, in the order in which they came.
+#[derive(Default)]
+pub(super) struct PendingAdmissions {
+    pods: Arc<Mutex<Vec<Pending>>>,
+    /// What they wait for. Dropping this ends it.
+    tasks: Mutex<JoinSet<()>>,
+}
+
+struct Pending {
+    uid: PodUid,
+    state: State,
+}
+
+enum State {
+    /// The labels of the Node did not match: it is read anew, they may have changed a moment ago.
+    ReadingNode,
+    /// The Node as it is.
+    NodeRead(Option<Arc<Node>>),
+    /// Pods are being stopped for this one.
+    MakingRoom,
+    /// There is room.
+    RoomMade,
+    /// Pods are being stopped for another one.
+    AfterOthers,
+}
+
+impl PendingAdmissions {
+    /// Whether the pod is not to start yet.
+    pub(super) fn contains(&self, uid: &str) -> bool {
+        self.pods.lock().iter().any(|p| &*p.uid == uid)
+    }
+
+    /// The pod is to end: nothing is waited for any more.
+    pub(super) fn remove(&self, uid: &str) {
+        self.pods.lock().retain(|p| &*p.uid != uid);
+    }
+
+    fn add(&self, uid: PodUid, state: State) {
+        self.pods.lock().push(Pending { uid, state });
+    }
+
+    fn is_making_room(&self) -> bool {
+        self.pods.lock().iter().any(|p| matches!(p.state, State::MakingRoom))
+    }
+
+    /// Whether the pod is to have what it asks for.
+    fn is_admitted(&self, uid: &str) -> bool {
+        let pods = self.pods.lock();
+        let found = pods.iter().find(|p| &*p.uid == uid);
+        found.is_none_or(|p| matches!(p.state, State::MakingRoom | State::RoomMade))
+    }
+
+    /// Takes out the first that goes on.
+    fn next(&self) -> Option<Pending> {
+        let mut pods = self.pods.lock();
+        let blocked = pods.iter().any(|p| matches!(p.state, State::MakingRoom));
+        let goes_on = |p: &Pending| match p.state {
+            State::NodeRead(_) | State::RoomMade => true,
+            State::AfterOthers => !blocked,
+            State::ReadingNode | State::MakingRoom => false,
+        };
+        pods.iter().position(goes_on).map(|i| pods.remove(i))
+    }
+}
+
+fn set_state(pods: &Mutex<Vec<Pending>>, uid: &PodUid, state: State) {
+    if let Some(pending) = pods.lock().iter_mut().find(|p| p.uid == *uid) {
+        pending.state = state;
+    }
+}
+
+impl Kubelet {
+    /// Starts a pod that is new to this agent, unless it is not admitted.
+    pub(super) fn add_pod(&self, pod: Arc<Pod>) {
+        let uid = pod.uid();
+        let ends = self.pod_workers.is_pod_termination_requested(&uid) || pod.is_deleting();
+        if ends || phase::is_terminal(pod.phase()) || self.was_admitted_before(&pod) {
+            self.update_worker(pod, SyncPodType::Create);
+        } else if self.pending_admissions.is_making_room() {
+            self.pending_admissions.add(uid, State::AfterOthers);
+        } else {
+            let node = self.objects.node();
+            self.judge(pod, node.as_ref(), false);
+        }
+    }
+
+    /// Goes on with pods for which what they waited for has come about.
+    pub(super) fn continue_admissions(&self) {
+        while let Some(Pending { uid, state }) = self.pending_admissions.next() {
+            let Some(pod) = self.pod_manager.get(&uid) else { continue };
+            match state {
+                State::RoomMade => self.update_worker(pod, SyncPodType::Create),
+                State::NodeRead(node) => self.judge(pod, node.as_ref(), true),
+                _ => self.judge(pod, self.objects.node().as_ref(), false),
+            }
+        }
+    }
+
+    /// Whether an agent on this node has let the pod in before: it has written a status, or a runtime knows the pod.
+    /// Then it is not asked again for what may have changed since.
+    pub(super) fn was_admitted_before(&self, pod: &Pod) -> bool {
+        if phase::is_terminal(pod.phase()) {
+            return false;
+        }
+        let in_runtime = self.pod_cache.get(&pod.uid());
+        pod.pod_status().start_time.is_some()
+            || !in_runtime.sandboxes.is_empty()
+            || !in_runtime.containers.is_empty()
+    }
+
+    fn judge(&self, pod: Arc<Pod>, node: Option<&Arc<Node>>, node_is_fresh: bool) {
+        let others = self.admitted_pods(&pod);
+        let attributes = PodAdmitAttributes { pod: &pod, other_pods: &others, node: node.map(AsRef::as_ref) };
+        let failures = match self.admission.can_admit_pod(&attributes) {
+            Ok(()) => return self.update_worker(pod, SyncPodType::Create),
+            Err(NotAdmitted::Rejected(rejection)) => return self.reject_pod(&pod, &rejection),
+            Err(NotAdmitted::DoesNotFit(failures)) => failures,
+        };
+        if !node_is_fresh && failures.iter().all(|f| f.is_about_node_labels()) {
+            return self.read_node_for(&pod);
+        }
+        match handle_admission_failure(&pod, &failures, &others) {
+            Ok(victims) => self.make_room_for(&pod, victims),
+            Err(rejection) => self.reject_pod(&pod, &rejection),
+        }
+    }
+
+    /// Pods that count against the node's room (`GetActivePods`), as they are allocated, without one.
+    pub(super) fn admitted_pods(&self, but: &Pod) -> Vec<Arc<Pod>> {
+        let pods = self.pod_manager.pods().into_iter();
+        let pods = pods.filter(|pod| pod.uid() != but.uid() && !self.is_pod_inactive(pod));
+        pods.filter(|pod| self.pending_admissions.is_admitted(&pod.uid())).collect()
+    }
+
+    /// Whether a pod needs nothing of the node any more (`isPodInactive`): it ended, or was rejected.
+    fn is_pod_inactive(&self, pod: &Pod) -> bool {
+        let uid = pod.uid();
+        if self.pod_workers.is_pod_known_terminated(&uid) {
+            return true;
+        }
+        let status = self.status_manager.get_pod_status(&uid);
+        let told = status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default();
+        let ended = phase::is_terminal(pod.phase()) || phase::is_terminal(told);
+        ended && !self.pod_workers.is_pod_termination_requested(&uid)
+    }
+
+    fn read_node_for(&self, pod: &Pod) {
+        let (uid, pending) = (pod.uid(), &self.pending_admissions);
+        pending.add(uid.clone(), State::ReadingNode);
+        let (objects, pods, queue) = (self.objects.clone(), pending.pods.clone(), self.work_queue.clone());
+        self.spawn_admission(async move {
+            let node = match objects.fetch_node().await {
+                Ok(node) => node,
+                Err(error) => {
+                    warn!(%error, "reading the Node anew failed, going by what was seen last");
+                    objects.node()
+                }
+            };
+            set_state(&pods, &uid, State::NodeRead(node));
+            queue.enqueue(uid, Duration::ZERO);
+        });
+    }
+
+    /// Stops pods, and admits another one once they are gone, or did not go in time: they are being stopped all the
+    /// same.
+    fn make_room_for(&self, pod: &Pod, victims: Vec<Arc<Pod>>) {
+        let (uid, pending) = (pod.uid(), &self.pending_admissions);
+        pending.add(uid.clone(), State::MakingRoom);
+        let mut kills = Vec::new();
+        for victim in victims {
+            info!(pod = %victim.display_name(), critical = %pod.display_name(), "preempting pod to free up resources");
+            self.recorder.warning(&victim, reason::PREEMPT_CONTAINER, PREEMPTED);
+            let preempted = victim.clone();
+            let status_fn: PodStatusFn = Arc::new(move |status| preempted_status(&preempted, status));
+            kills.push(kill_pod_now(&self.pod_workers, self.recorder.clone(), victim, status_fn));
+        }
+        let (pods, queue) = (pending.pods.clone(), self.work_queue.clone());
+        self.spawn_admission(async move {
+            futures::future::join_all(kills).await;
+            set_state(&pods, &uid, State::RoomMade);
+            queue.enqueue(uid, Duration::ZERO);
+        });
+    }
+
+    fn spawn_admission(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.pending_admissions.tasks.lock();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+
+    /// The pod fails here and now, and says why (`rejectPod`).
+    fn reject_pod(&self, pod: &Arc<Pod>, rejection: &Rejection) {
+        warn!(pod = %pod.display_name(), reason = %rejection.reason, message = %rejection.message, "pod rejected");
+        self.recorder.warning(pod, rejection.reason.clone(), rejection.message.clone());
+        let status = PodStatus {
+            qos_class: Some(pod_qos(pod)),
+            phase: Some(phase::FAILED.to_owned()),
+            reason: Some(rejection.reason.to_string()),
+            message: Some(format!("Pod was rejected: {}", rejection.message)),
+            ..PodStatus::default()
+        };
+        self.status_manager.set_pod_status(pod, status);
+    }
+}
+
+/// Stops a pod within its own grace period, and says if that takes much longer (`killPodNow`).
+fn kill_pod_now(
+    workers: &Arc<PodWorkers>,
+    recorder: Recorder,
+    pod: Arc<Pod>,
+    status_fn: PodStatusFn,
+) -> impl Future<Output = ()> + use<> {
+    let (completed, done) = oneshot::channel();
+    let kill = KillPodOptions {
+        completed: Some(completed),
+        evict: true,
+        pod_status_fn: Some(status_fn),
+        ..KillPodOptions::default()
+    };
+    let update = UpdatePodOptions::new(SyncPodType::Kill, pod.clone());
+    workers.update_pod(UpdatePodOptions { kill: Some(kill), ..update });
+    let grace = pod.pod_spec().termination_grace_period_seconds.unwrap_or_default();
+    let timeout = grace.saturating_add(grace / 2).max(MIN_KILL_TIMEOUT);
+    async move {
+        let timeout = Duration::from_secs(u64::try_from(timeout).unwrap_or_default());
+        if tokio::time::timeout(timeout, done).await.is_err() {
+            let message = "Container runtime did not kill the pod within specified grace period.";
+            recorder.warning(&pod, reason::EXCEEDED_GRACE_PERIOD, message);
+        }
+    }
+}
