@@ -15,11 +15,11 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::pipe::{self, Command};
 
 /// How long a client may take to read what is left, once this side has ended the connection.
-const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long this side waits for the client to close its own. Closing at once could destroy what is on its way, as
 /// unread bytes make the kernel reset the connection.
-const LINGER: Duration = Duration::from_secs(5);
+pub(crate) const LINGER: Duration = Duration::from_secs(5);
 
 /// What is gathered before it is written to the socket.
 const BATCH: usize = 64 * 1024;
@@ -48,6 +48,13 @@ impl Connection {
     /// Waits until the client is gone, or was idle for too long.
     pub(crate) async fn ended(&self) {
         self.ended.cancelled().await;
+    }
+
+    /// Waits until all is done that is left to do, after the connection has ended.
+    pub(crate) async fn finished(&mut self) {
+        if !self.task.is_finished() {
+            let _ = (&mut self.task).await;
+        }
     }
 
     /// Sends what was written, ends the connection, and waits until the client has taken note; 10 seconds at most.
@@ -130,7 +137,8 @@ pub(crate) trait Encoder {
     fn data(&mut self, stream: u32, bytes: &[u8], out: &mut Vec<u8>);
     /// Whether that was the last stream, and the connection with it.
     fn finish(&mut self, stream: u32, out: &mut Vec<u8>) -> bool;
-    fn reset(&mut self, stream: u32, out: &mut Vec<u8>);
+    /// The same.
+    fn reset(&mut self, stream: u32, out: &mut Vec<u8>) -> bool;
     fn close(&mut self, out: &mut Vec<u8>);
 }
 
@@ -161,22 +169,25 @@ pub(crate) async fn write(
 
 /// Whether the connection ends with it.
 fn encode(encoder: &mut impl Encoder, command: Command, out: &mut Vec<u8>) -> bool {
-    match command {
-        Command::Data { stream, bytes, room: _ } => encoder.data(stream, &bytes, out),
-        Command::Finish { stream } => {
-            if encoder.finish(stream, out) {
-                encoder.close(out);
-                return true;
-            }
+    let is_end = match command {
+        Command::Data { stream, bytes, room } => {
+            encoder.data(stream, &bytes, out);
+            drop(room);
+            false
         }
+        Command::Encoded { frame, room } => {
+            out.extend_from_slice(&frame);
+            drop(room);
+            false
+        }
+        Command::Finish { stream } => encoder.finish(stream, out),
         Command::Reset { stream } => encoder.reset(stream, out),
-        Command::Encoded { frame, room: _ } => out.extend_from_slice(&frame),
-        Command::Close => {
-            encoder.close(out);
-            return true;
-        }
+        Command::Close => true,
+    };
+    if is_end {
+        encoder.close(out);
     }
-    false
+    is_end
 }
 
 /// Runs both directions until the connection is at its end.

@@ -21,7 +21,48 @@
 //! A connection has one task, owned by the session or the forwarder. Dropping that ends it.
 
 mod connection;
+mod negotiation;
 mod pipe;
+pub mod portforward;
+pub mod remotecommand;
 mod spdy;
+mod websocket;
 
+use std::io;
+use std::time::Duration;
+
+pub use negotiation::Rejection;
 pub use pipe::{ReadHalf, WriteHalf};
+
+/// How long clients may take.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Timeouts {
+    /// A connection on which nothing happens for so long is ended; zero is for ever.
+    pub idle: Duration,
+    /// To open the streams that belong together.
+    pub stream_creation: Duration,
+}
+
+/// Upstream's: 4 hours, and 30 seconds.
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(4 * 60 * 60), stream_creation: Duration::from_secs(30) }
+    }
+}
+
+/// Why an accepted request came to nothing. There is nobody to tell: the connection is closed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The response was not sent, or the server does not hand connections over.
+    #[error("the connection was not upgraded: {0}")]
+    Upgrade(#[source] hyper::Error),
+    /// The connection failed at its start.
+    #[error("the connection failed: {0}")]
+    Connection(#[source] io::Error),
+    /// The client closed the connection, or broke the protocol.
+    #[error("the client left before it had opened its streams")]
+    ClientGone,
+    /// The client was too slow.
+    #[error("timed out waiting for client to create streams")]
+    StreamCreationTimeout,
+}

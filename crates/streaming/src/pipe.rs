@@ -138,7 +138,8 @@ impl WriteHalf {
         let _ = self.commands.send(Command::Reset { stream: self.stream });
     }
 
-    fn finish(&mut self) {
+    /// Half-closes the stream.
+    pub(crate) fn finish(&mut self) {
         if !self.is_finished {
             self.is_finished = true;
             let _ = self.commands.send(Command::Finish { stream: self.stream });

@@ -86,4 +86,4 @@ where
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

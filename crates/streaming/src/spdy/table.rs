@@ -104,10 +104,11 @@ impl Encoder for Table {
         false
     }
 
-    fn reset(&mut self, stream: u32, out: &mut Vec<u8>) {
+    fn reset(&mut self, stream: u32, out: &mut Vec<u8>) -> bool {
         if self.0.lock().open.remove(&stream).is_some() {
             frame::rst_stream(stream, Status::Cancel, out);
         }
+        false
     }
 
     /// As upstream does: what is open is reset, then the connection ends.

@@ -9,8 +9,8 @@ use super::headers::tests::Client as Blocks;
 use super::*;
 use crate::connection::Connection;
 
-struct Client {
-    io: DuplexStream,
+pub(crate) struct Client {
+    pub(crate) io: DuplexStream,
     blocks: Blocks,
 }
 
@@ -18,7 +18,7 @@ fn start(settings: Settings) -> (Client, Connection, mpsc::UnboundedReceiver<Str
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let (shared, streams, driver) = serve(theirs, settings).unwrap();
     let connection = Connection::spawn(&shared, driver);
-    (Client { io: ours, blocks: Blocks::new() }, connection, streams)
+    (Client::new(ours), connection, streams)
 }
 
 fn settings() -> Settings {
@@ -30,27 +30,35 @@ fn settings() -> Settings {
 }
 
 impl Client {
+    pub(crate) fn new(io: DuplexStream) -> Self {
+        Self { io, blocks: Blocks::new() }
+    }
+
     async fn control(&mut self, kind: u8, flags: u8, payload: &[u8]) {
         let [_, a, b, c] = u32::try_from(payload.len()).unwrap().to_be_bytes();
         self.io.write_all(&[0x80, 3, 0, kind, flags, a, b, c]).await.unwrap();
         self.io.write_all(payload).await.unwrap();
     }
 
-    async fn open(&mut self, id: u32, headers: &[(&str, &str)]) {
+    pub(crate) async fn open(&mut self, id: u32, headers: &[(&str, &str)]) {
         let mut payload = id.to_be_bytes().to_vec();
         payload.extend([0; 6]);
         payload.extend(self.blocks.block(headers));
         self.control(1, 0, &payload).await;
     }
 
-    async fn data(&mut self, id: u32, flags: u8, bytes: &[u8]) {
+    pub(crate) async fn data(&mut self, id: u32, flags: u8, bytes: &[u8]) {
         let [_, a, b, c] = u32::try_from(bytes.len()).unwrap().to_be_bytes();
         self.io.write_all(&id.to_be_bytes()).await.unwrap();
         self.io.write_all(&[flags, a, b, c]).await.unwrap();
         self.io.write_all(bytes).await.unwrap();
     }
 
-    async fn frame(&mut self) -> ([u8; 8], Vec<u8>) {
+    pub(crate) async fn reset(&mut self, id: u32) {
+        self.control(3, 0, &[id.to_be_bytes(), 5u32.to_be_bytes()].concat()).await;
+    }
+
+    pub(crate) async fn frame(&mut self) -> ([u8; 8], Vec<u8>) {
         let mut head = [0; 8];
         self.io.read_exact(&mut head).await.unwrap();
         let length = u32::from_be_bytes([0, head[5], head[6], head[7]]);
@@ -59,7 +67,7 @@ impl Client {
         (head, payload)
     }
 
-    async fn expect_control(&mut self, kind: u8, payload: &[u8]) {
+    pub(crate) async fn expect_control(&mut self, kind: u8, payload: &[u8]) {
         let (head, got) = self.frame().await;
         assert_eq!((head[0], head[3]), (0x80, kind), "{head:?} {got:?}");
         assert!(got.starts_with(payload), "{head:?} {got:?}");
@@ -234,5 +242,39 @@ async fn what_nobody_reads_is_discarded() {
         client.data(1, 0, &[7; 100_000]).await;
     }
     client.control(6, 0, &[0, 0, 0, 1]).await;
+    client.expect_control(6, &[0, 0, 0, 1]).await;
+}
+
+/// What `spdy.Framer` of moby/spdystream 0.5.1 writes for a port: an error stream, a data stream, data, the end of the
+/// error stream, a reset, a ping and a farewell.
+#[tokio::test]
+async fn the_frames_of_spdystream_are_read() {
+    const FRAMES: &[&[u8]] = &[
+        b"\x80\x03\x00\x01\x00\x00\x00\x3e\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x78\xf9\xe3\xc6\xa7\xc2\x02\x25\x3a\x48\xf9",
+        b"\x5b\x04\x4e\xea\x16\x06\x16\x06\x0c\x0c\x0c\x9c\x45\x90\xf8\xca\x04\xa5\x63\x46\x03\x70\x4a\x2c\x29\x4a\x4d\xcc\x85\x16",
+        b"\x36\xac\xa9\xa0\xa8\x00\x00\x00\x00\xff\xff",
+        b"\x80\x03\x00\x01\x00\x00\x00\x1a\x00\x00\x00\x03\x00\x00\x00\x00\x00\x00\x82\x6a\x46\x95\x02\x95\x43\x89\x84\x8d",
+        b"\x04\x00\x00\x00\xff\xff",
+        b"\x00\x00\x00\x03\x00\x00\x00\x05hello",
+        b"\x00\x00\x00\x01\x01\x00\x00\x00",
+        b"\x80\x03\x00\x03\x00\x00\x00\x08\x00\x00\x00\x03\x00\x00\x00\x05",
+        b"\x80\x03\x00\x06\x00\x00\x00\x04\x00\x00\x00\x01",
+        b"\x80\x03\x00\x07\x00\x00\x00\x08\x00\x00\x00\x00\x00\x00\x00\x00",
+    ];
+    let (mut client, connection, mut streams) = start(settings());
+    client.io.write_all(&FRAMES.concat()).await.unwrap();
+    let (mut error, mut data) = (streams.recv().await.unwrap(), streams.recv().await.unwrap());
+    for (stream, kind) in [(&error, "error"), (&data, "data")] {
+        let headers = ["streamType", "port", "requestID"].map(|name| stream.headers.get(name));
+        assert_eq!(headers, [kind, "8080", "0"]);
+    }
+    assert_eq!(error.read.read(&mut [0; 8]).await.unwrap(), 0);
+    let mut hello = [0; 5];
+    data.read.read_exact(&mut hello).await.unwrap();
+    assert_eq!(&hello, b"hello");
+    assert_eq!(data.read.read(&mut [0; 8]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    connection.ended().await;
+    client.expect_control(2, &[0, 0, 0, 1]).await;
+    client.expect_control(2, &[0, 0, 0, 3]).await;
     client.expect_control(6, &[0, 0, 0, 1]).await;
 }
