@@ -22,6 +22,7 @@ const GO_BINARIES: &[(&str, &str, &str)] = &[
     ("kube-apiserver", "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver"),
     ("kube-controller-manager", "kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager"),
     ("kube-scheduler", "kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler"),
+    ("streamclient", "kubernetes", "./streamclient"),
     ("oras", "artifacts", "oras.land/oras/cmd/oras"),
     ("crane", "artifacts", "github.com/google/go-containerregistry/cmd/crane"),
 ];
@@ -43,7 +44,8 @@ pub(crate) fn run() -> Result<PathBuf> {
     let bed = home.join(key()?);
     fs::create_dir_all(&bed)?;
     for (name, module, package) in GO_BINARIES {
-        if bed.join(name).exists() || link_asset(&bed, name)? {
+        let is_there = bed.join(name).exists() && !is_older_than_source(&bed.join(name), module, package)?;
+        if is_there || link_asset(&bed, name)? {
             continue;
         }
         shell::step(&format!("building {name}"), || go_build(&bed, name, module, package))?;
@@ -69,6 +71,18 @@ fn key() -> Result<String> {
     }
     env::var_os("KUBEBUILDER_ASSETS").hash(&mut hasher);
     Ok(format!("{:016x}", hasher.finish()))
+}
+
+/// Programs of the repository itself may change without their module. What is only linked was not built here.
+fn is_older_than_source(binary: &Path, module: &str, package: &str) -> Result<bool> {
+    let Some(package) = package.strip_prefix("./").filter(|_| !binary.is_symlink()) else { return Ok(false) };
+    let built = binary.metadata()?.modified()?;
+    for file in fs::read_dir(paths::repository().join("tests/go").join(module).join(package))? {
+        if file?.metadata()?.modified()? > built {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn link_asset(bed: &Path, name: &str) -> Result<bool> {

@@ -204,6 +204,22 @@ fn crates_enter_others_only_by_their_doors() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// The streaming protocols are a library of their own: what it leads to has nothing of this workspace, and nothing of
+/// Kubernetes' API.
+#[test]
+fn the_streaming_protocols_know_no_kubelet() {
+    let graph = Graph::read();
+    let ours = |package: &Package| graph.metadata.workspace_members.contains(&package.id);
+    let wrong: Vec<_> = graph
+        .edges()
+        .filter(|(_, dependent, _)| dependent.name == "coracle-streaming")
+        .map(|(_, _, dependency)| dependency)
+        .filter(|it| ours(it) || it.name.starts_with("k8s-") || it.name.starts_with("kube"))
+        .map(|it| it.name.as_str())
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
 #[test]
 fn banned_crates_are_absent() {
     let (graph, deny) = (Graph::read(), deny());
