@@ -8,6 +8,8 @@ mod options;
 
 use std::process::ExitCode;
 
+use sd_notify::NotifyState;
+
 use crate::config::{KubeletArgs, LogFormat, Resolved};
 use crate::logging::{self, Format};
 use crate::runtimes::Runtimes;
@@ -36,14 +38,23 @@ fn start(args: &KubeletArgs) -> anyhow::Result<()> {
             agent = agent::Agent::start(&resolved, &runtimes) => agent?,
             () = signals.next() => return Ok(()),
         };
+        tell_systemd(NotifyState::Ready);
         signals.next().await;
         tracing::info!("told to end");
+        tell_systemd(NotifyState::Stopping);
         tokio::select! {
             () = agent.shut_down() => {}
             () = signals.next() => {}
         }
         Ok(())
     })
+}
+
+/// Nothing, unless systemd started this process and waits to hear of it (`Type=notify`).
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "systemd cannot be told how this service is");
+    }
 }
 
 fn start_logging(resolved: &Resolved) {
