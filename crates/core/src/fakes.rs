@@ -2,19 +2,51 @@
 
 #![allow(unreachable_pub)]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use coracle_provider::{ContainerState, ContainerStatus, ImageSpec, PodRef, Resources, Revision};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
+use crate::clock;
 use crate::ports::{
     ApiError, EventRecord, EventSink, GrpcCheck, HookError, HttpGet, ProbeOutcome, ProbeTransport,
     StatusSink, StatusUpdate, TcpConnect,
 };
+
+/// A container of a pod, its sandbox named after the pod. It has just been made.
+pub fn container_status(pod_uid: &str, name: &str, attempt: u32) -> ContainerStatus {
+    ContainerStatus {
+        id: format!("{pod_uid}-{name}-{attempt}"),
+        sandbox_id: pod_uid.to_owned(),
+        pod: pod_ref(pod_uid),
+        name: name.to_owned(),
+        attempt,
+        state: ContainerState::Created,
+        created_at: clock::now(),
+        started_at: None,
+        finished_at: None,
+        exit_code: 0,
+        reason: String::new(),
+        message: String::new(),
+        image: ImageSpec::default(),
+        image_id: String::new(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        log_path: PathBuf::new(),
+        resources: Resources::default(),
+        revision: Revision::default(),
+    }
+}
+
+pub fn pod_ref(uid: &str) -> PodRef {
+    PodRef { uid: uid.to_owned(), namespace: "ns".to_owned(), name: "name".to_owned() }
+}
 
 /// Keeps what it is told.
 #[derive(Default)]

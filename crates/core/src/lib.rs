@@ -9,6 +9,7 @@ pub mod expansion;
 mod fakes;
 pub mod fieldpath;
 pub mod host;
+pub mod image_gc;
 pub mod kubelet;
 pub mod kuberuntime;
 pub mod lifecycle;

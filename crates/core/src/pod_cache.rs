@@ -315,10 +315,10 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use coracle_provider::{ContainerState, PodRef};
-    use jiff::Timestamp;
+    use coracle_provider::ContainerState;
 
     use super::*;
+    use crate::fakes::container_status;
 
     const P: ProviderName = "p";
 
@@ -327,27 +327,8 @@ mod tests {
     }
 
     fn container(id: &str, seq: u64, state: ContainerState) -> Arc<ContainerStatus> {
-        Arc::new(ContainerStatus {
-            id: id.into(),
-            sandbox_id: "s".into(),
-            pod: PodRef { uid: "u".into(), namespace: "ns".into(), name: "n".into() },
-            name: "c".into(),
-            attempt: 0,
-            state,
-            created_at: Timestamp::UNIX_EPOCH,
-            started_at: None,
-            finished_at: None,
-            exit_code: 0,
-            reason: String::new(),
-            message: String::new(),
-            image: coracle_provider::ImageSpec::new("i"),
-            image_id: String::new(),
-            labels: Default::default(),
-            annotations: Default::default(),
-            log_path: Default::default(),
-            resources: Default::default(),
-            revision: rev(seq),
-        })
+        let status = container_status("u", "c", 0);
+        Arc::new(ContainerStatus { id: id.into(), state, revision: rev(seq), ..status })
     }
 
     fn state(cache: &PodCache) -> Option<ContainerState> {

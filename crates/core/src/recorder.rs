@@ -70,6 +70,12 @@ pub mod reason {
     pub const RESIZE_ERROR: &str = "ResizeError";
     /// A pod has been active for longer than it may be.
     pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
+    /// Unused images could not be removed, twice in a row.
+    pub const IMAGE_GC_FAILED: &str = "ImageGCFailed";
+    /// The disk of images is too full, and too little of it is unused.
+    pub const FREE_DISK_SPACE_FAILED: &str = "FreeDiskSpaceFailed";
+    /// The disk of images has no size.
+    pub const INVALID_DISK_CAPACITY: &str = "InvalidDiskCapacity";
     /// A pod's manifest is not valid.
     pub const FAILED_VALIDATION: &str = "FailedValidation";
 }

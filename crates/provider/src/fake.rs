@@ -37,6 +37,10 @@ pub enum Call {
     RemoveContainer,
     List,
     PullImage,
+    ListImages,
+    RemoveImage,
+    ImageFsInfo,
+    ReopenContainerLog,
     ExecSync,
     UpdateContainerResources,
 }
@@ -76,6 +80,7 @@ struct State {
     sandboxes: BTreeMap<String, Arc<SandboxStatus>>,
     containers: BTreeMap<String, Arc<ContainerStatus>>,
     images: HashMap<String, Image>,
+    image_fs: FsUsage,
     delays: HashMap<Call, Duration>,
     errors: HashMap<Call, Error>,
     calls: HashMap<Call, usize>,
@@ -132,6 +137,16 @@ impl FakeProvider {
     /// Every command that was begun, with the container's id.
     pub fn executed(&self) -> Vec<(String, Vec<String>)> {
         self.state.lock().executed.clone()
+    }
+
+    /// An image is present from now on.
+    pub fn put_image(&self, image: Image) {
+        self.state.lock().images.insert(image.id.clone(), image);
+    }
+
+    /// How full the file system of images is.
+    pub fn set_image_fs(&self, usage: FsUsage) {
+        self.state.lock().image_fs = usage;
     }
 
     /// How often a call was made.
@@ -441,6 +456,11 @@ impl RuntimeService for FakeProvider {
         }
         Ok(revision)
     }
+
+    /// Its containers write nothing, so there is nothing to open.
+    async fn reopen_container_log(&self, _id: &str) -> Result<()> {
+        self.enter(Call::ReopenContainerLog).await
+    }
 }
 
 #[async_trait]
@@ -477,16 +497,19 @@ impl ImageService for FakeProvider {
     }
 
     async fn list_images(&self) -> Result<Vec<Image>> {
+        self.enter(Call::ListImages).await?;
         Ok(self.state.lock().images.values().cloned().collect())
     }
 
     async fn remove_image(&self, image: &ImageSpec) -> Result<()> {
-        self.state.lock().images.remove(&image.image);
+        self.enter(Call::RemoveImage).await?;
+        self.state.lock().images.retain(|name, present| *name != image.image && present.id != image.image);
         Ok(())
     }
 
     async fn image_fs_info(&self) -> Result<Vec<FsUsage>> {
-        Ok(Vec::new())
+        self.enter(Call::ImageFsInfo).await?;
+        Ok(vec![self.state.lock().image_fs.clone()])
     }
 }
 

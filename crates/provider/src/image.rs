@@ -103,7 +103,7 @@ pub enum PullProgress {
     Preparing,
 }
 
-/// How full a file system of images is.
+/// How full a file system of images is. (CRI knows only what images use; the rest is what the file system says.)
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FsUsage {
     /// Where it is mounted.
@@ -112,4 +112,8 @@ pub struct FsUsage {
     pub used_bytes: u64,
     /// Inodes that images use.
     pub inodes_used: u64,
+    /// Bytes that the file system has.
+    pub capacity_bytes: u64,
+    /// Bytes of it that are free.
+    pub available_bytes: u64,
 }

@@ -49,6 +49,12 @@ impl KubeletArgs {
         self.last(name).map(PathBuf::from)
     }
 
+    /// The checked value of a flag that no field stands for; null if it was not given.
+    pub(super) fn own(&self, name: &str) -> Result<serde_json::Value, ConfigError> {
+        let flag = self.given_flags().find(|flag| flag.name == name);
+        flag.map_or(Ok(serde_json::Value::Null), |flag| self.parse(&flag, None))
+    }
+
     /// The flags that were given, sorted by name.
     pub(super) fn given_flags(&self) -> impl Iterator<Item = Flag> {
         flags().into_iter().filter(|flag| self.given.contains_key(flag.name))

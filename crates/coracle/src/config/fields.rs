@@ -15,7 +15,6 @@ const NO_EVICTION: &str = "pods are not evicted under pressure";
 const NO_CGROUP_TREE: &str = "no cgroups are made for pods or system daemons";
 const NO_RESERVATION: &str = "nothing is held back from the node's allocatable resources";
 const NO_PINNING: &str = "CPUs, memory and devices are not aligned or pinned";
-const NO_IMAGE_GC: &str = "unused images are not collected by age or disk usage";
 const NO_SHUTDOWN: &str = "node shutdown is not delayed for pods";
 const NO_IPTABLES: &str = "no iptables chains are made";
 const NO_SYSCTLS: &str = "pods cannot set sysctls";
@@ -77,7 +76,7 @@ pub static FIELDS: &[Field] = &[
     Field::new("podCIDR", Text, Zero, Works("the pod range of a node without an apiserver")).flag("pod-cidr"),
     Field::new("podsPerCore", Int32, Zero, NoEffect("only maxPods limits the number of pods")).flag("pods-per-core"),
     Field::new("providerID", Text, Zero, NoEffect("the node's spec.providerID is not set")).flag("provider-id"),
-    Field::new("nodeStatusMaxImages", Int32, NilMeans(Int(50)), NoEffect("the node's status does not list images")).flag("node-status-max-images"),
+    Field::new("nodeStatusMaxImages", Int32, NilMeans(Int(50)), Works("how many images the node's status lists, the largest ones; -1 lists all")).flag("node-status-max-images"),
     Field::new("kubeAPIQPS", Int32, ZeroMeans(Int(50)), Works("requests a second to the apiserver")).flag("kube-api-qps"),
     Field::new("kubeAPIBurst", Int32, ZeroMeans(Int(100)), Works("requests to the apiserver in one burst")).flag("kube-api-burst"),
     Field::new("contentType", Text, ZeroMeans(Str("application/vnd.kubernetes.protobuf")), NoEffect("the apiserver is spoken to in JSON")).flag("kube-api-content-type"),
@@ -97,14 +96,14 @@ pub static FIELDS: &[Field] = &[
     Field::new("registryBurst", Int32, ZeroMeans(Int(10)), NoEffect("pulls are limited by number, not by rate")).flag("registry-burst"),
     Field::new("imagePullCredentialsVerificationPolicy", Text, ZeroMeans(Str("NeverVerifyPreloadedImages")), Refused("pull credentials are checked with the registry only when an image is pulled; use imagePullPolicy Always, which the AlwaysPullImages admission plugin enforces")),
     Field::new("preloadedImagesVerificationAllowlist", Texts, Zero, NoEffect("pull credentials are checked only when an image is pulled")),
-    Field::new("imageMinimumGCAge", Duration, ZeroMeans(Str("2m0s")), NoEffect(NO_IMAGE_GC)).flag("minimum-image-ttl-duration"),
-    Field::new("imageMaximumGCAge", Duration, Zero, NoEffect(NO_IMAGE_GC)),
-    Field::new("imageGCHighThresholdPercent", Int32, NilMeans(Int(85)), NoEffect(NO_IMAGE_GC)).flag("image-gc-high-threshold"),
-    Field::new("imageGCLowThresholdPercent", Int32, NilMeans(Int(80)), NoEffect(NO_IMAGE_GC)).flag("image-gc-low-threshold"),
-    Field::new("containerLogMaxSize", Quantity, ZeroMeans(Str("10Mi")), Works("the size at which a container's log is rotated; a negative one never rotates")).flag("container-log-max-size"),
-    Field::new("containerLogMaxFiles", Int32, NilMeans(Int(5)), Works("how many log files of a container are kept")).flag("container-log-max-files"),
-    Field::new("containerLogMaxWorkers", Int32, NilMeans(Int(1)), NoEffect("logs are rotated as they are written")),
-    Field::new("containerLogMonitorInterval", Duration, NilMeans(Str("10s")), NoEffect("logs are rotated as they are written")),
+    Field::new("imageMinimumGCAge", Duration, ZeroMeans(Str("2m0s")), Works("how long an image is left alone after it came, however full the disk is")).flag("minimum-image-ttl-duration"),
+    Field::new("imageMaximumGCAge", Duration, Zero, Works("images that no container has used for longer are removed; zero removes none for its age")),
+    Field::new("imageGCHighThresholdPercent", Int32, NilMeans(Int(85)), Works("how full the disk of images may be before unused ones are removed; 100 removes none for space")).flag("image-gc-high-threshold"),
+    Field::new("imageGCLowThresholdPercent", Int32, NilMeans(Int(80)), Works("how full the disk of images may stay when unused ones are removed")).flag("image-gc-low-threshold"),
+    Field::new("containerLogMaxSize", Quantity, ZeroMeans(Str("10Mi")), Works("the size from which on the log of a running container is rotated; a negative one never rotates")).flag("container-log-max-size"),
+    Field::new("containerLogMaxFiles", Int32, NilMeans(Int(5)), Works("how many log files a container has at most; older ones are compressed")).flag("container-log-max-files"),
+    Field::new("containerLogMaxWorkers", Int32, NilMeans(Int(1)), Works("how many logs are rotated at a time")),
+    Field::new("containerLogMonitorInterval", Duration, NilMeans(Str("10s")), Works("how often the sizes of logs are looked at")),
     Field::new("crashLoopBackOff.maxContainerRestartPeriod", Duration, NilMeans(Str("5m0s")), Works("the longest wait before a crashing container starts again")),
 
     // The container runtime.

@@ -36,10 +36,12 @@ pub(super) const NODE_LABELS: &str = "node-labels";
 pub(super) const ROOT_DIR: &str = "root-dir";
 pub(super) const CERT_DIR: &str = "cert-dir";
 pub(super) const VERSION: &str = "version";
+pub(super) const MAXIMUM_DEAD_CONTAINERS: &str = "maximum-dead-containers";
+pub(super) const MAXIMUM_DEAD_CONTAINERS_PER_CONTAINER: &str = "maximum-dead-containers-per-container";
+pub(super) const MINIMUM_CONTAINER_TTL_DURATION: &str = "minimum-container-ttl-duration";
 
 const NO_LOCK: &str = "there is no lock file; let the service manager see to it that one kubelet runs";
 const NO_CREDENTIAL_PLUGINS: &str = "credential provider plugins are not run; use imagePullSecrets";
-const ONE_DEAD_CONTAINER: &str = "one ended container is kept for each container of a pod";
 
 const fn own(name: &'static str, kind: Kind, unset: Unset, support: Support) -> Flag {
     Flag { name, kind, unset, support, field: None }
@@ -66,9 +68,9 @@ static OWN_FLAGS: &[Flag] = &[
     own("runtime-cgroups", Kind::Text, Unset::Zero, NoEffect("there is no container runtime to place")),
     own("seccomp-default", Kind::Bool, Unset::Zero, NoEffect("a Wasm module makes no system calls")),
     own("housekeeping-interval", Kind::Duration, Unset::NilMeans(Literal::Str("1s")), NoEffect("usage is measured when it is asked for")),
-    own("maximum-dead-containers", Kind::Int32, Unset::NilMeans(Literal::Int(-1)), NoEffect(ONE_DEAD_CONTAINER)),
-    own("maximum-dead-containers-per-container", Kind::Int32, Unset::NilMeans(Literal::Int(1)), NoEffect(ONE_DEAD_CONTAINER)),
-    own("minimum-container-ttl-duration", Kind::Duration, Unset::Zero, NoEffect(ONE_DEAD_CONTAINER)),
+    own(MAXIMUM_DEAD_CONTAINERS, Kind::Int32, Unset::NilMeans(Literal::Int(-1)), Works("how many ended containers are kept on the node; a negative number is no limit")),
+    own(MAXIMUM_DEAD_CONTAINERS_PER_CONTAINER, Kind::Int32, Unset::NilMeans(Literal::Int(1)), Works("how many ended instances of each container of a pod are kept; a negative number is no limit")),
+    own(MINIMUM_CONTAINER_TTL_DURATION, Kind::Duration, Unset::Zero, Works("ended containers that were made more recently are kept")),
     own("experimental-mounter-path", Kind::Path, Unset::Zero, NoEffect("volumes are mounted by this program itself")),
     own("experimental-allocatable-ignore-eviction", Kind::Bool, Unset::Zero, NoEffect("eviction thresholds are not held back from allocatable")),
 ];

@@ -65,6 +65,8 @@ pub struct KubeletConfiguration {
     pub node_lease_duration_seconds: u32,
     /// How many pods the node takes.
     pub max_pods: u32,
+    /// How many images the node's status lists; -1 for all.
+    pub node_status_max_images: i32,
     /// The pod range of a node without an apiserver; empty for none.
     #[serde(default, rename = "podCIDR")]
     pub pod_cidr: String,
@@ -98,8 +100,25 @@ pub struct KubeletConfiguration {
     /// The size in bytes at which a container's log is rotated; negative for never.
     #[serde(deserialize_with = "bytes")]
     pub container_log_max_size: i64,
-    /// How many log files of a container are kept; at least 2.
-    pub container_log_max_files: u32,
+    /// How many log files a container has at most; at least 2.
+    pub container_log_max_files: usize,
+    /// How many logs are rotated at a time; at least 1.
+    pub container_log_max_workers: usize,
+    /// How often the sizes of logs are looked at; at least 3 s.
+    #[serde(deserialize_with = "duration")]
+    pub container_log_monitor_interval: Duration,
+    /// How long an image is left alone after it came.
+    #[serde(rename = "imageMinimumGCAge", deserialize_with = "duration")]
+    pub image_minimum_gc_age: Duration,
+    /// How long an image may be unused; zero for any time.
+    #[serde(default, rename = "imageMaximumGCAge", deserialize_with = "duration")]
+    pub image_maximum_gc_age: Duration,
+    /// How full the disk of images may be, in percent, before unused ones are removed.
+    #[serde(rename = "imageGCHighThresholdPercent")]
+    pub image_gc_high_threshold_percent: u8,
+    /// How full it may stay then, in percent; less than the other.
+    #[serde(rename = "imageGCLowThresholdPercent")]
+    pub image_gc_low_threshold_percent: u8,
     /// How crashing containers are held back.
     pub crash_loop_back_off: CrashLoopBackOffConfig,
 

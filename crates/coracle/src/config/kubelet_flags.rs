@@ -3,10 +3,17 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use coracle_core::kuberuntime::GcPolicy;
 
 use super::args::KubeletArgs;
+use super::duration;
 use super::error::ConfigError;
-use super::flags::{CERT_DIR, HOSTNAME_OVERRIDE, KUBECONFIG, NODE_IP, NODE_LABELS, ROOT_DIR};
+use super::flags::{
+    CERT_DIR, HOSTNAME_OVERRIDE, KUBECONFIG, MAXIMUM_DEAD_CONTAINERS, MAXIMUM_DEAD_CONTAINERS_PER_CONTAINER,
+    MINIMUM_CONTAINER_TTL_DURATION, NODE_IP, NODE_LABELS, ROOT_DIR,
+};
 use super::labels::check_node_labels;
 use super::pflag::parts;
 
@@ -26,6 +33,8 @@ pub struct KubeletFlags {
     pub root_dir: PathBuf,
     /// Where the self-signed serving certificate is kept; absolute.
     pub cert_dir: PathBuf,
+    /// Which ended containers are kept.
+    pub container_gc: GcPolicy,
 }
 
 impl KubeletFlags {
@@ -47,6 +56,7 @@ impl KubeletFlags {
             node_labels,
             root_dir: absolute(args.last(ROOT_DIR).unwrap_or("/var/lib/kubelet"))?,
             cert_dir: absolute(args.last(CERT_DIR).unwrap_or("/var/lib/kubelet/pki"))?,
+            container_gc: container_gc(args)?,
         })
     }
 }
@@ -91,6 +101,33 @@ fn node_name(given: Option<&str>) -> Result<String, ConfigError> {
         return Err(ConfigError::Hostname("empty hostname is invalid".to_owned()));
     }
     Ok(name)
+}
+
+fn container_gc(args: &KubeletArgs) -> Result<GcPolicy, ConfigError> {
+    let default = GcPolicy::default();
+    // A negative number is no limit.
+    let limit = |flag, default| {
+        let given = args.own(flag)?.as_i64();
+        Ok(given.map_or(default, |number| usize::try_from(number).ok()))
+    };
+    Ok(GcPolicy {
+        min_age: min_age(args)?.unwrap_or(default.min_age),
+        max_per_pod_container: limit(MAXIMUM_DEAD_CONTAINERS_PER_CONTAINER, default.max_per_pod_container)?,
+        max_containers: limit(MAXIMUM_DEAD_CONTAINERS, default.max_containers)?,
+    })
+}
+
+fn min_age(args: &KubeletArgs) -> Result<Option<Duration>, ConfigError> {
+    let given = args.own(MINIMUM_CONTAINER_TTL_DURATION)?;
+    let Some(text) = given.as_str() else { return Ok(None) };
+    let nanos = duration::parse(text).and_then(|nanos| {
+        u64::try_from(nanos).map_err(|_| format!("invalid minimum garbage collection age: {text}"))
+    });
+    nanos.map(|nanos| Some(Duration::from_nanos(nanos))).map_err(|message| ConfigError::Argument {
+        flag: MINIMUM_CONTAINER_TTL_DURATION,
+        value: text.to_owned(),
+        message,
+    })
 }
 
 fn absolute(path: &str) -> Result<PathBuf, ConfigError> {

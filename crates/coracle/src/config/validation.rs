@@ -14,6 +14,7 @@ pub(super) fn validate(values: &Values, standalone: bool) -> Vec<String> {
     let mut problems = Vec::new();
     numbers(values, &mut problems);
     durations(values, &mut problems);
+    image_gc(values, &mut problems);
     images_and_logs(values, &mut problems);
     taints(values, &mut problems);
     serving(values, standalone, &mut problems);
@@ -63,6 +64,33 @@ fn durations(values: &Values, problems: &mut Vec<String>) {
     }
 }
 
+fn image_gc(values: &Values, problems: &mut Vec<String>) {
+    let (high, low) = (values.int("imageGCHighThresholdPercent"), values.int("imageGCLowThresholdPercent"));
+    let (high_name, low_name) = (
+        "imageGCHighThresholdPercent (--image-gc-high-threshold)",
+        "imageGCLowThresholdPercent (--image-gc-low-threshold)",
+    );
+    for (name, value) in [(high_name, high), (low_name, low)] {
+        if !(0..=100).contains(&value) {
+            problems.push(format!("{name} {value} must be between 0 and 100, inclusive"));
+        }
+    }
+    if low >= high {
+        problems.push(format!("{low_name} {low} must be less than {high_name} {high}"));
+    }
+    let age = |path| values.text(path).unwrap_or("0s");
+    let nanos = |text| duration::parse(text).unwrap_or_default();
+    let (least, most) = (age("imageMinimumGCAge"), age("imageMaximumGCAge"));
+    if nanos(most) > 0 && nanos(most) <= nanos(least) {
+        problems.push(format!("imageMaximumGCAge {most} must be greater than imageMinimumGCAge {least}"));
+    }
+    let images = values.int("nodeStatusMaxImages");
+    if images < -1 {
+        problems
+            .push(format!("nodeStatusMaxImages (--node-status-max-images) {images} must be -1 or greater"));
+    }
+}
+
 fn images_and_logs(values: &Values, problems: &mut Vec<String>) {
     if let Some(parallel) = values.get("maxParallelImagePulls").and_then(Value::as_i64) {
         if parallel < 1 {
@@ -74,6 +102,16 @@ fn images_and_logs(values: &Values, problems: &mut Vec<String>) {
                     .to_owned(),
             );
         }
+    }
+    if values.int("containerLogMaxWorkers") < 1 {
+        problems.push("containerLogMaxWorkers must be greater than or equal to 1".to_owned());
+    }
+    let interval = values.text("containerLogMonitorInterval").unwrap_or_default();
+    if duration::parse(interval).unwrap_or_default() < 3_000_000_000 {
+        problems.push(
+            "containerLogMonitorInterval must be a positive time duration greater than or equal to 3s"
+                .to_owned(),
+        );
     }
     if values.int("containerLogMaxFiles") <= 1 {
         problems.push("containerLogMaxFiles must be greater than 1".to_owned());

@@ -1,16 +1,22 @@
 //! What the Node object of this node says, at any moment.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use coracle_core::kubelet::Kubelet;
 use coracle_core::machine::MachineInfo;
 use coracle_core::nodestatus::{NodeSettings, NodeState, initial_node};
 use coracle_core::ports::NodeStatusSource;
 use coracle_core::providers::Providers;
-use k8s_openapi::api::core::v1::{Node, NodeRuntimeHandler};
+use coracle_provider::Image;
+use k8s_openapi::api::core::v1::{ContainerImage, Node, NodeRuntimeHandler};
 use parking_lot::RwLock;
 use tokio::sync::watch;
+
+/// How often images are listed (`imageManager.Start`).
+const IMAGE_LIST_PERIOD: Duration = Duration::from_secs(30);
 
 /// Reports this node. It exists before the kubelet does: the node is registered first, and becomes ready later.
 pub(super) struct NodeReporter {
@@ -28,9 +34,13 @@ impl NodeReporter {
         Arc::new(Self { settings, machine, state, changed: watch::Sender::new(()) })
     }
 
-    /// Follows the health of the kubelet's providers, until dropped.
+    /// Follows the health of the kubelet's providers and their images, until dropped.
     pub(super) async fn follow(&self, kubelet: Arc<Kubelet>, providers: Providers) {
         self.state.write().runtime_handlers = runtime_handlers(&providers);
+        tokio::join!(self.follow_health(&kubelet), self.follow_images(&providers));
+    }
+
+    async fn follow_health(&self, kubelet: &Kubelet) {
         let mut changes = kubelet.node_changed();
         loop {
             let errors = kubelet.runtime_state().errors();
@@ -44,6 +54,25 @@ impl NodeReporter {
             }
         }
     }
+
+    /// New ones are told with the next regular look: nobody waits for them.
+    async fn follow_images(&self, providers: &Providers) {
+        let mut period = tokio::time::interval(IMAGE_LIST_PERIOD);
+        loop {
+            period.tick().await;
+            let mut images = Vec::new();
+            for registered in providers.iter() {
+                match registered.provider.list_images().await {
+                    Ok(listed) => images.extend(listed),
+                    Err(error) => {
+                        let provider = registered.provider.name();
+                        tracing::warn!(provider, %error, "listing images for the node's status failed");
+                    }
+                }
+            }
+            self.state.write().images = container_images(images);
+        }
+    }
 }
 
 impl NodeStatusSource for NodeReporter {
@@ -54,6 +83,16 @@ impl NodeStatusSource for NodeReporter {
     fn changed(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
+}
+
+/// The largest first (`nodestatus.Images`, `sliceutils.ByImageSize`).
+fn container_images(mut images: Vec<Image>) -> Vec<ContainerImage> {
+    images.sort_by(|a, b| Reverse((a.size_bytes, &a.id)).cmp(&Reverse((b.size_bytes, &b.id))));
+    let shown = |image: Image| ContainerImage {
+        names: Some(image.repo_digests.into_iter().chain(image.repo_tags).collect()),
+        size_bytes: Some(i64::try_from(image.size_bytes).unwrap_or(i64::MAX)),
+    };
+    images.into_iter().map(shown).collect()
 }
 
 fn runtime_handlers(providers: &Providers) -> Vec<NodeRuntimeHandler> {

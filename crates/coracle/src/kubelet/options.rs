@@ -4,8 +4,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use coracle_cluster::{ClientOptions, EventOptions, NodeOptions};
+use coracle_core::image_gc::ImageGcPolicy;
 use coracle_core::kubelet::KubeletOptions;
 use coracle_core::kuberuntime::{DnsConfigurer, ImageManagerOptions, RuntimeOptions};
+use coracle_core::logs::LogRotatePolicy;
 use coracle_core::nodestatus::NodeSettings;
 use coracle_core::pod_workers::PodWorkersOptions;
 use k8s_openapi::api::core::v1::Taint;
@@ -39,14 +41,38 @@ pub(super) fn kubelet_options(resolved: &Resolved, node_ips: Vec<IpAddr>) -> Kub
             pod_logs_dir: config.pod_logs_dir.clone(),
             crash_loop_initial: CRASH_LOOP_INITIAL.min(crash_loop_max),
             crash_loop_max,
+            gc: resolved.flags.container_gc.clone(),
             ..RuntimeOptions::default()
         },
         images: ImageManagerOptions {
             max_parallel_pulls: parallel_pulls(config),
             ..ImageManagerOptions::default()
         },
+        image_gc: image_gc(config),
+        log_rotation: log_rotation(config),
         node_ips,
     }
+}
+
+/// None where no image is ever removed (`StartGarbageCollection`).
+fn image_gc(config: &KubeletConfiguration) -> Option<ImageGcPolicy> {
+    let policy = ImageGcPolicy {
+        high_threshold_percent: config.image_gc_high_threshold_percent,
+        low_threshold_percent: config.image_gc_low_threshold_percent,
+        min_age: config.image_minimum_gc_age,
+        max_age: config.image_maximum_gc_age,
+    };
+    (policy.high_threshold_percent < 100 || !policy.max_age.is_zero()).then_some(policy)
+}
+
+/// None with a negative size.
+fn log_rotation(config: &KubeletConfiguration) -> Option<LogRotatePolicy> {
+    Some(LogRotatePolicy {
+        max_size: u64::try_from(config.container_log_max_size).ok()?,
+        max_files: config.container_log_max_files,
+        max_workers: config.container_log_max_workers,
+        monitoring_period: config.container_log_monitor_interval,
+    })
 }
 
 fn parallel_pulls(config: &KubeletConfiguration) -> Option<usize> {
@@ -100,6 +126,7 @@ pub(super) fn node_settings(resolved: &Resolved) -> NodeSettings {
         // Pods must not be sent here for features that are not there.
         declared_features: Vec::new(),
         controller_managed_attach: true,
+        max_images: usize::try_from(config.node_status_max_images).ok(),
         ..NodeSettings::default()
     }
 }

@@ -148,5 +148,9 @@ fn options(
             ..RuntimeOptions::default()
         },
         images: ImageManagerOptions { progress, ..ImageManagerOptions::default() },
+        // What is kept from run to run is small, and the developer's own.
+        image_gc: None,
+        // Logs go with the session, and all of them are shown: a file that is put aside too soon would be missed.
+        log_rotation: None,
     }
 }

@@ -177,6 +177,25 @@ fn values_that_upstream_refuses_are_refused_in_its_words() {
             "maxParallelImagePulls cannot be larger than 1 unless SerializeImagePulls (--serialize-image-pulls) is set to false",
         ),
         ("containerLogMaxFiles: 1\n", "containerLogMaxFiles must be greater than 1"),
+        ("containerLogMaxWorkers: 0\n", "containerLogMaxWorkers must be greater than or equal to 1"),
+        (
+            "containerLogMonitorInterval: 2s\n",
+            "containerLogMonitorInterval must be a positive time duration greater than or equal to 3s",
+        ),
+        (
+            "imageGCHighThresholdPercent: 101\n",
+            "imageGCHighThresholdPercent (--image-gc-high-threshold) 101 must be between 0 and 100, inclusive",
+        ),
+        (
+            "imageGCLowThresholdPercent: 85\n",
+            "imageGCLowThresholdPercent (--image-gc-low-threshold) 85 must be less than imageGCHighThresholdPercent \
+             (--image-gc-high-threshold) 85",
+        ),
+        ("imageMaximumGCAge: 1m\n", "imageMaximumGCAge 1m0s must be greater than imageMinimumGCAge 2m0s"),
+        (
+            "nodeStatusMaxImages: -2\n",
+            "nodeStatusMaxImages (--node-status-max-images) -2 must be -1 or greater",
+        ),
         ("podLogsDir: /var//log\n", "pod logs path \"/var//log\" must be normalized"),
         (
             "crashLoopBackOff: {maxContainerRestartPeriod: 301s}\n",

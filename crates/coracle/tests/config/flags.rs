@@ -1,6 +1,7 @@
 //! The command line: pflag's spellings, precedence, and the three answers.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::{Files, args, resolve};
 use coracle::config::{LogFormat, TlsMinVersion};
@@ -52,6 +53,23 @@ fn flags_win_over_the_file() {
              given by --config",
         ]
     );
+}
+
+#[test]
+fn dead_containers_are_kept_as_flags_say() {
+    let gc = |given: &[&str]| resolve(given).unwrap().flags.container_gc;
+    let default = gc(&[]);
+    assert_eq!((default.max_per_pod_container, default.max_containers), (Some(1), None));
+    let given = gc(&[
+        "--maximum-dead-containers=100",
+        "--maximum-dead-containers-per-container=-1",
+        "--minimum-container-ttl-duration=90s",
+    ]);
+    assert_eq!((given.max_per_pod_container, given.max_containers), (None, Some(100)));
+    assert_eq!(given.min_age, Duration::from_secs(90));
+    assert!(resolve(&["--maximum-dead-containers=many"]).is_err());
+    let error = resolve(&["--minimum-container-ttl-duration=-1s"]).unwrap_err().to_string();
+    assert!(error.contains("invalid minimum garbage collection age: -1s"), "{error}");
 }
 
 #[test]

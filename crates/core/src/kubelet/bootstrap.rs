@@ -52,17 +52,12 @@ impl Bootstrap for Kubelet {
     }
 
     fn birth_cry(&self) {
-        let node = k8s_openapi::api::core::v1::ObjectReference {
-            kind: Some("Node".to_owned()),
-            name: Some(self.options.node_name.clone()),
-            uid: Some(self.options.node_name.clone()),
-            ..Default::default()
-        };
+        let node = self.node_reference();
         self.recorder.event(node, EventType::Normal, reason::STARTING_KUBELET, "Starting kubelet.");
     }
 
     async fn start_garbage_collection(&self) {
-        self.run_garbage_collection().await;
+        tokio::join!(self.run_container_gc(), self.run_image_gc());
     }
 
     async fn listen_and_serve(self: Arc<Self>) {

@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ObjectReference, Pod, PodStatus};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -28,10 +28,12 @@ pub use sync_handler::SyncHandler;
 use self::admit::PendingAdmissions;
 use crate::admission::Admission;
 use crate::config::SourcesReady;
+use crate::image_gc::ImageGcPolicy;
 use crate::kuberuntime::{
     DnsConfigurer, ImageManager, ImageManagerOptions, KubeGenericRuntimeManager, RuntimeOptions, RuntimePod,
 };
 use crate::lifecycle::HandlerRunner;
+use crate::logs::LogRotatePolicy;
 use crate::pod::{PodExt, PodUid, phase};
 use crate::pod_cache::PodCache;
 use crate::pod_manager::PodManager;
@@ -65,6 +67,10 @@ pub struct KubeletOptions {
     pub runtime: RuntimeOptions,
     /// The image manager's settings.
     pub images: ImageManagerOptions,
+    /// When unused images are removed; none never removes any.
+    pub image_gc: Option<ImageGcPolicy>,
+    /// When container logs are rotated; none never rotates any.
+    pub log_rotation: Option<LogRotatePolicy>,
 }
 
 /// What the kubelet works with: the world behind its ports (upstream: `Dependencies`).
@@ -217,6 +223,16 @@ impl Kubelet {
     fn set_pod_status(&self, pod: &Arc<Pod>, status: PodStatus) {
         self.status_manager.set_pod_status(pod, status);
         self.probe_manager.pod_status_set(&pod.uid());
+    }
+
+    /// The node, as Events name it (`nodeRefWithUID`).
+    fn node_reference(&self) -> ObjectReference {
+        ObjectReference {
+            kind: Some("Node".to_owned()),
+            name: Some(self.options.node_name.clone()),
+            uid: Some(self.options.node_name.clone()),
+            ..ObjectReference::default()
+        }
     }
 
     /// How long the sync loop may sleep before it counts as stuck.

@@ -10,6 +10,8 @@ use tracing::warn;
 
 use super::{Kubelet, PLEG_BUFFER};
 use crate::config::PodUpdate;
+use crate::image_gc::ImageGcManager;
+use crate::logs::ContainerLogManager;
 use crate::pleg::{Pleg, PodLifecycleEvent};
 use crate::pod::PodExt;
 use crate::references::references;
@@ -18,8 +20,8 @@ use crate::references::references;
 const GC_PERIOD: Duration = Duration::from_secs(60);
 
 impl Kubelet {
-    /// Starts everything but the sync loop: status manager, probes, one PLEG a provider, notices of changed objects. The tasks
-    /// end when the set is dropped.
+    /// Starts everything but the sync loop: status manager, probes, one PLEG a provider, notices of changed objects, log
+    /// rotation. The tasks end when the set is dropped.
     pub(super) fn start_managers(self: &Arc<Self>) -> (JoinSet<()>, mpsc::Receiver<PodLifecycleEvent>) {
         let mut tasks = JoinSet::new();
         tasks.spawn(self.status_manager.clone().run(self.clone()));
@@ -33,6 +35,10 @@ impl Kubelet {
         }
         tasks.spawn(self.clone().follow_objects());
         tasks.spawn(self.pod_workers.clone().run());
+        if let Some(policy) = self.options.log_rotation {
+            let logs = ContainerLogManager::new(self.providers.clone(), self.pod_cache.clone(), policy);
+            tasks.spawn(async move { logs.run().await });
+        }
         (tasks, pleg)
     }
 
@@ -81,7 +87,7 @@ impl Kubelet {
 
     /// Removes dead containers and what is left of pods that are gone, now and then and when told
     /// (`StartGarbageCollection`).
-    pub(super) async fn run_garbage_collection(&self) {
+    pub(super) async fn run_container_gc(&self) {
         let Some(mut garbage) = self.garbage.1.lock().take() else { return };
         let mut period = tokio::time::interval(GC_PERIOD);
         loop {
@@ -90,7 +96,7 @@ impl Kubelet {
                     let pod = self.pod_cache.get(&uid);
                     let wanted = self.pod_manager.get(&uid).is_some();
                     if !wanted && !pod.is_alive() {
-                        self.runtime.garbage_collect_pod(&pod, true).await;
+                        self.runtime.container_gc().garbage_collect_pod(&pod).await;
                     }
                 }
                 _ = period.tick() => {
@@ -102,6 +108,14 @@ impl Kubelet {
                 }
             }
         }
+    }
+
+    /// Removes images that nobody uses.
+    pub(super) async fn run_image_gc(&self) {
+        let Some(policy) = self.options.image_gc else { return };
+        let (providers, cache) = (self.providers.clone(), self.pod_cache.clone());
+        let (recorder, node) = (self.recorder.clone(), self.node_reference());
+        ImageGcManager::new(providers, cache, recorder, node, policy).run().await;
     }
 
     /// Folders of pods that are neither wanted nor alive (`cleanupOrphanedPodDirs`).

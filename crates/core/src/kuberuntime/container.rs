@@ -26,6 +26,9 @@ use crate::recorder;
 /// Where an HTTP service listens if the pod declares no TCP port.
 const DEFAULT_SERVING_PORT: u16 = 8080;
 
+/// How links to logs end (`legacyLogSuffix`).
+pub(super) const LEGACY_LOG_SUFFIX: &str = ".log";
+
 /// The sandbox that containers are started in.
 pub(super) struct Sandbox {
     pub(super) provider: Arc<dyn Provider>,
@@ -189,10 +192,9 @@ impl KubeGenericRuntimeManager {
 /// `POD_NAMESPACE_CONTAINER-ID.log`, the pod part cut so that the name fits (`legacy.go`).
 pub(super) fn legacy_log_name(pod: &str, namespace: &str, container: &str, id: &str) -> String {
     const MAX_FILE_NAME: usize = 255;
-    const SUFFIX: &str = ".log";
     let prefix = format!("{pod}_{namespace}_{container}");
-    let room = MAX_FILE_NAME - SUFFIX.len() - 1 - id.len().min(MAX_FILE_NAME / 2);
-    format!("{}-{id}{SUFFIX}", &prefix[..prefix.len().min(room)])
+    let room = MAX_FILE_NAME - LEGACY_LOG_SUFFIX.len() - 1 - id.len().min(MAX_FILE_NAME / 2);
+    format!("{}-{id}{LEGACY_LOG_SUFFIX}", &prefix[..prefix.len().min(room)])
 }
 
 /// `calcRestartCountByLogDir`: log files are named after the restart count.

@@ -9,6 +9,7 @@ use coracle_provider::{ErrorKind, Provider};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::dns::DnsConfigurer;
+use super::gc::{ContainerGc, GcPolicy};
 use super::image_manager::ImageManager;
 use super::pre_stop::PreStopHooks;
 use super::runtime_pod::RuntimePod;
@@ -38,6 +39,8 @@ pub struct RuntimeOptions {
     pub crash_loop_initial: Duration,
     /// Back-off after a container failed: the longest.
     pub crash_loop_max: Duration,
+    /// Which dead containers are kept.
+    pub gc: GcPolicy,
 }
 
 impl Default for RuntimeOptions {
@@ -48,6 +51,7 @@ impl Default for RuntimeOptions {
             node_ips: Vec::new(),
             crash_loop_initial: Duration::from_secs(10),
             crash_loop_max: Duration::from_secs(300),
+            gc: GcPolicy::default(),
         }
     }
 }
@@ -65,6 +69,7 @@ pub struct KubeGenericRuntimeManager {
     pub(super) probes: Arc<ProbeResults>,
     pub(super) handlers: HandlerRunner,
     pub(super) pre_stop_hooks: PreStopHooks,
+    pub(super) container_gc: ContainerGc,
     pub(super) options: RuntimeOptions,
 }
 
@@ -85,6 +90,13 @@ impl KubeGenericRuntimeManager {
     ) -> Self {
         let crash_loop_back_off =
             Backoff::new(options.crash_loop_initial, options.crash_loop_max, CRASH_LOOP_EXPIRY);
+        let container_gc = ContainerGc {
+            providers: providers.clone(),
+            cache: cache.clone(),
+            policy: options.gc.clone(),
+            pod_logs_dir: options.pod_logs_dir.clone(),
+            container_logs_dir: options.container_logs_dir.clone(),
+        };
         Self {
             providers,
             cache,
@@ -97,6 +109,7 @@ impl KubeGenericRuntimeManager {
             probes,
             handlers,
             pre_stop_hooks: PreStopHooks::default(),
+            container_gc,
             options,
         }
     }
@@ -170,8 +183,19 @@ impl KubeGenericRuntimeManager {
         ]
     }
 
+    /// Removes what is dead, and forgets what nobody needs any more (`GarbageCollect`).
+    pub async fn garbage_collect(&self, content_may_go: impl Fn(&str) -> bool) {
+        self.container_gc.garbage_collect(content_may_go).await;
+        self.gc_back_off();
+    }
+
+    /// Removes what is dead.
+    pub fn container_gc(&self) -> &ContainerGc {
+        &self.container_gc
+    }
+
     /// Forgets back-off that has run out.
-    pub fn gc_back_off(&self) {
+    fn gc_back_off(&self) {
         self.crash_loop_back_off.gc();
         self.images.gc_back_off();
     }

@@ -24,6 +24,7 @@ pub use compute::{
     ContainerToKill, KillReason, PodActions, SandboxChange, compute_pod_actions, pod_sandbox_changed,
 };
 pub use dns::DnsConfigurer;
+pub use gc::{ContainerGc, GcPolicy};
 pub use image_manager::{ImageManager, ImageManagerOptions, PullReport};
 pub use labels::hash_container;
 pub use manager::{KubeGenericRuntimeManager, RuntimeOptions};

@@ -65,7 +65,12 @@ impl KubeGenericRuntimeManager {
 
 /// The folder of a pod's logs (`BuildPodLogsDirectory`).
 pub(super) fn pod_log_directory(root: &Path, pod: &Pod) -> PathBuf {
-    root.join(format!("{}_{}_{}", pod.namespace(), pod.name(), pod.uid()))
+    root.join(pod_log_folder_name(pod.namespace(), pod.name(), &pod.uid()))
+}
+
+/// How that folder is called.
+pub(super) fn pod_log_folder_name(namespace: &str, name: &str, uid: &str) -> String {
+    format!("{namespace}_{name}_{uid}")
 }
 
 /// `spec.hostname`, else the pod's name, cut so that Linux takes it (`truncatePodHostnameIfNeeded`).

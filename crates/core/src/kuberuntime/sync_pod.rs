@@ -118,7 +118,7 @@ impl KubeGenericRuntimeManager {
         for init in pod.init_containers() {
             let instances = runtime.containers.iter().filter(|c| c.name == init.name);
             for old in instances.filter(|c| all || is_dead(c)).skip(usize::from(!all)) {
-                self.remove_container(old).await;
+                self.container_gc.remove_container(old).await;
             }
         }
     }

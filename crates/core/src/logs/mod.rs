@@ -1,5 +1,5 @@
 //! Container logs on disk, in CRI's format: read, tailed, filtered and followed
-//! (upstream: `k8s.io/cri-client/pkg/logs`).
+//! (upstream: `k8s.io/cri-client/pkg/logs`), and rotated.
 
 mod buffer;
 mod error;
@@ -8,6 +8,7 @@ mod last;
 mod line;
 mod options;
 mod read;
+mod rotation;
 mod sink;
 mod tail;
 #[cfg(test)]
@@ -22,4 +23,6 @@ pub use last::{
 pub use line::LogStream;
 pub use options::LogOptions;
 pub use read::read_logs;
+pub(crate) use rotation::clean;
+pub use rotation::{ContainerLogManager, LogRotatePolicy};
 pub use sink::LogSink;

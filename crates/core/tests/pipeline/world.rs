@@ -286,6 +286,8 @@ impl World {
                 ..RuntimeOptions::default()
             },
             images: ImageManagerOptions::default(),
+            image_gc: None,
+            log_rotation: None,
         };
         let deps = Dependencies {
             providers: Providers::new(vec![registered(&self.fast, "fast"), registered(&self.slow, "slow")]),

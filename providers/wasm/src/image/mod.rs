@@ -180,10 +180,12 @@ impl ImageStore {
             .map_err(|error| error.for_image(&image.image))
     }
 
-    /// How much space the images take, with what was prepared from them.
+    /// How much space the images take, with what was prepared from them, and how much there is.
     pub async fn fs_info(&self) -> Result<FsUsage> {
         let store = self.store.clone();
-        let usage = self.blocking(move || Ok(store.usage())).await.map_err(|error| error.for_image("*"))?;
+        let look =
+            move || Ok((store.usage(), rustix::fs::statvfs(store.root()).map_err(std::io::Error::from)?));
+        let (usage, file_system) = self.blocking(look).await.map_err(|error| error.for_image("*"))?;
         let images = self.store.list();
         let mut binaries: Vec<&str> =
             images.iter().map(|named| named.image.artifact.wasm.digest.as_str()).collect();
@@ -194,6 +196,8 @@ impl ImageStore {
             mountpoint: self.store.root().display().to_string(),
             used_bytes: usage.bytes + prepared,
             inodes_used: usage.files,
+            capacity_bytes: file_system.f_blocks.saturating_mul(file_system.f_frsize),
+            available_bytes: file_system.f_bavail.saturating_mul(file_system.f_frsize),
         })
     }
 

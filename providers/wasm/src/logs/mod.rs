@@ -224,6 +224,39 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_log_that_nobody_writes_to_is_rotated_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0.log");
+        let writer = LogWriter::start().unwrap();
+        let log = writer.log(path.clone());
+        for (rotated, line) in [("0.log.1", "one"), ("0.log.2", "two")] {
+            log.reopen().await.unwrap();
+            assert_eq!(read(&path), [""; 0]);
+            log.note(Source::Stdout, line);
+            log.drained().await;
+            std::fs::rename(&path, folder.path().join(rotated)).unwrap();
+        }
+        log.reopen().await.unwrap();
+        log.reopen().await.unwrap();
+        assert_eq!(read(&folder.path().join("0.log.1")), ["stdout F one"]);
+        assert_eq!(read(&folder.path().join("0.log.2")), ["stdout F two"]);
+        assert_eq!(read(&path), [""; 0]);
+
+        // A log that could not be opened anew goes back to its name; what is written then follows what was there.
+        let aside = folder.path().join("aside");
+        log.note(Source::Stdout, "three");
+        log.drained().await;
+        std::fs::rename(&path, &aside).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        log.reopen().await.unwrap_err();
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::rename(&aside, &path).unwrap();
+        log.note(Source::Stdout, "four");
+        log.drained().await;
+        assert_eq!(read(&path), ["stdout F three", "stdout F four"]);
+    }
+
+    #[tokio::test]
     async fn a_full_buffer_makes_a_guest_wait_and_loses_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("0.log");

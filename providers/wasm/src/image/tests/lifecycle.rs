@@ -84,6 +84,7 @@ async fn sizes_count_everything_and_removal_leaves_nothing() {
     assert_eq!(image.size_bytes, files + PREPARED_BYTES);
     let usage = bed.store.fs_info().await.unwrap();
     assert_eq!((usage.used_bytes, usage.inodes_used), (image.size_bytes, 4));
+    assert!(usage.available_bytes <= usage.capacity_bytes && usage.capacity_bytes > usage.used_bytes);
     assert_eq!(usage.mountpoint, bed.dir.path().join("images").to_str().unwrap());
 
     bed.store.remove(&ImageSpec::new(&image.id)).await.unwrap();

@@ -1,0 +1,132 @@
+//! Removing what is no longer needed: dead containers, old sandboxes, logs (upstream: `kuberuntime_gc.go`,
+//! `container/container_gc.go`).
+
+mod log_folders;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_provider::ContainerState;
+use tracing::warn;
+
+use super::runtime_pod::{RuntimeContainer, RuntimePod, RuntimeSandbox};
+use crate::clock;
+use crate::logs;
+use crate::pod_cache::PodCache;
+use crate::providers::Providers;
+use plan::{dead_containers, evictable_containers, evictable_sandboxes};
+
+/// What a container of which nobody knows whether it runs gets to end in.
+const UNKNOWN_CONTAINER_GRACE: Duration = Duration::from_secs(2);
+
+/// Which dead containers are kept, for `kubectl logs --previous` and their restart counts (`GCPolicy`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GcPolicy {
+    /// `--minimum-container-ttl-duration`: younger ones are left alone.
+    pub min_age: Duration,
+    /// `--maximum-dead-containers-per-container`: so many of each container of a pod; none is no limit.
+    pub max_per_pod_container: Option<usize>,
+    /// `--maximum-dead-containers`: so many on the node; none is no limit.
+    pub max_containers: Option<usize>,
+}
+
+impl Default for GcPolicy {
+    fn default() -> Self {
+        Self { min_age: Duration::ZERO, max_per_pod_container: Some(1), max_containers: None }
+    }
+}
+
+/// Removes what is dead.
+pub struct ContainerGc {
+    pub(super) providers: Providers,
+    pub(super) cache: Arc<PodCache>,
+    pub(super) policy: GcPolicy,
+    /// `podLogsDir`.
+    pub(super) pod_logs_dir: PathBuf,
+    /// Where log agents find links to logs, if anywhere.
+    pub(super) container_logs_dir: Option<PathBuf>,
+}
+
+impl ContainerGc {
+    /// Removes dead containers, sandboxes and logs that nobody needs any more (`GarbageCollect`). Of a pod whose
+    /// content may go, that is all of them. Goes on after failures: the next time may do better.
+    pub async fn garbage_collect(&self, content_may_go: impl Fn(&str) -> bool) {
+        let pods = self.cache.all();
+        for container in evictable_containers(&pods, &self.policy, clock::now(), &content_may_go) {
+            self.remove_container(container).await;
+        }
+        for uid in self.cache.uids() {
+            self.remove_sandboxes(&uid, content_may_go(&uid)).await;
+        }
+        self.evict_pod_log_folders(&content_may_go).await;
+        self.remove_dead_log_links().await;
+    }
+
+    /// Removes everything that is dead of a pod that nobody wants, however young.
+    pub async fn garbage_collect_pod(&self, pod: &RuntimePod) {
+        for container in dead_containers(pod) {
+            self.remove_container(container).await;
+        }
+        self.remove_sandboxes(&pod.uid, true).await;
+        if !self.cache.get(&pod.uid).is_alive() {
+            self.remove_pod_logs(pod).await;
+        }
+    }
+
+    /// Removes a dead container, and its logs.
+    pub(super) async fn remove_container(&self, container: &RuntimeContainer) {
+        let Some(provider) = self.providers.by_name(container.provider) else { return };
+        if container.state == ContainerState::Unknown
+            && let Err(error) = provider.stop_container(&container.id, UNKNOWN_CONTAINER_GRACE).await
+        {
+            return warn!(%error, container = %container.id, "stopping a container of unknown state failed");
+        }
+        match provider.remove_container(&container.id).await {
+            Ok(revision) => {
+                let (name, uid) = (container.provider, &container.pod.uid);
+                self.cache.remove_container(name, uid, &container.id, revision);
+                self.remove_container_log(container).await;
+            }
+            Err(error) => warn!(%error, container = %container.id, "removing a dead container failed"),
+        }
+    }
+
+    async fn remove_container_log(&self, container: &RuntimeContainer) {
+        let (log, link) = (container.log_path.clone(), self.log_link(container));
+        let removed = tokio::task::spawn_blocking(move || {
+            if let Some(link) = link {
+                log_folders::remove_link(&link);
+            }
+            logs::clean(&log)
+        });
+        if let Ok(Err(error)) = removed.await {
+            warn!(%error, container = %container.id, "removing the logs of a container failed");
+        }
+    }
+
+    async fn remove_sandboxes(&self, uid: &str, content_may_go: bool) {
+        let pod = self.cache.get(uid);
+        for sandbox in evictable_sandboxes(&pod, content_may_go) {
+            self.remove_sandbox(sandbox).await;
+        }
+    }
+
+    /// It should have been stopped; if it was not, that would leave its network behind.
+    async fn remove_sandbox(&self, sandbox: &RuntimeSandbox) {
+        let Some(provider) = self.providers.by_name(sandbox.provider) else { return };
+        let removed = match provider.stop_sandbox(&sandbox.id).await {
+            Ok(_) => provider.remove_sandbox(&sandbox.id).await,
+            Err(error) => Err(error),
+        };
+        match removed {
+            Ok(revision) => {
+                self.cache.remove_sandbox(sandbox.provider, &sandbox.pod.uid, &sandbox.id, revision);
+            }
+            Err(error) => warn!(%error, sandbox = %sandbox.id, "removing a sandbox failed"),
+        }
+    }
+}
