@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use anyhow::{Context as _, Result};
 
+use crate::audit::{self, Call};
 use crate::certificates::{self, Authority, Pair, SigningKey};
 use crate::kubectl::Kubectl;
 use crate::process::{self, Process};
@@ -17,6 +18,12 @@ use crate::{kubeconfig, network, programs};
 /// Addresses of services. The first is the apiserver's own.
 const SERVICES: &str = "10.96.0.0/16";
 
+/// How many of the bits of an address all pods of a node share: a thousand pods fit.
+const NODE_RANGE: &str = "22";
+
+/// The file with what nodes asked of the apiserver.
+const AUDIT_LOG: &str = "audit.log";
+
 /// How long a component may take to start on a busy machine.
 const START: u64 = 60;
 
@@ -26,7 +33,7 @@ pub struct ControlPlane {
     scheduler: Process,
     controller_manager: Process,
     apiserver: Process,
-    _etcd: Process,
+    etcd: Process,
     authority: Authority,
     layout: Layout,
 }
@@ -40,6 +47,7 @@ struct Layout {
     serving: Pair,
     kubelet_client: Pair,
     tokens: SigningKey,
+    audit_policy: PathBuf,
     pods: String,
     admin: PathBuf,
 }
@@ -56,7 +64,7 @@ impl ControlPlane {
         layout.await_apiserver(&mut apiserver)?;
         let controller_manager = layout.start_controller_manager(&authority)?;
         let scheduler = layout.start_scheduler()?;
-        let control_plane = Self { scheduler, controller_manager, apiserver, _etcd: etcd, authority, layout };
+        let control_plane = Self { scheduler, controller_manager, apiserver, etcd, authority, layout };
         control_plane.await_controllers()?;
         Ok(control_plane)
     }
@@ -98,6 +106,16 @@ impl ControlPlane {
         self.layout.await_apiserver(&mut self.apiserver)
     }
 
+    /// All that a node has asked of the apiserver so far.
+    pub fn calls_of(&self, node: &str) -> Result<Vec<Call>> {
+        audit::calls(&self.layout.scratch.join(AUDIT_LOG), &format!("system:node:{node}"))
+    }
+
+    /// The process ids of the apiserver and of what it stores in.
+    pub fn apiserver_ids(&self) -> [u32; 2] {
+        [self.apiserver.id(), self.etcd.id()]
+    }
+
     /// The ends of all logs, for a failure's report.
     pub fn logs(&self) -> String {
         let processes = [&self.apiserver, &self.controller_manager, &self.scheduler];
@@ -125,7 +143,9 @@ impl Layout {
         let url = format!("https://127.0.0.1:{port}");
         let client = authority.client(&scratch, "admin", "system:masters")?;
         let admin = kubeconfig::write(&scratch, "admin", &url, &authority.files.certificate, &client)?;
-        Ok(Self { scratch, etcd, url, port, serving, kubelet_client, tokens, pods: pod_range(), admin })
+        let audit_policy = scratch.write("audit-policy.yaml", audit::POLICY)?;
+        let pods = pod_range();
+        Ok(Self { scratch, etcd, url, port, serving, kubelet_client, tokens, audit_policy, pods, admin })
     }
 
     fn start_apiserver(&self, authority: &Authority) -> Result<Process> {
@@ -143,6 +163,8 @@ impl Layout {
             .flag("authorization-mode", "Node,RBAC")
             .flag("enable-admission-plugins", "NodeRestriction")
             .flag("enable-bootstrap-token-auth", "true")
+            .file("audit-policy-file", &self.audit_policy)
+            .file("audit-log-path", &self.scratch.join(AUDIT_LOG))
             .flag("service-account-issuer", "https://kubernetes.default.svc")
             .file("service-account-signing-key-file", &self.tokens.private)
             .file("service-account-key-file", &self.tokens.public)
@@ -169,7 +191,8 @@ impl Layout {
             .file("cluster-signing-cert-file", &authority.files.certificate)
             .file("cluster-signing-key-file", &authority.files.key)
             .flag("allocate-node-cidrs", "true")
-            .flag("cluster-cidr", &self.pods);
+            .flag("cluster-cidr", &self.pods)
+            .flag("node-cidr-mask-size", NODE_RANGE);
         command.start(&self.scratch)
     }
 
@@ -183,8 +206,8 @@ impl Layout {
 /// Addresses of pods, of which every node gets a part. Nodes of different control planes share this machine, so each
 /// control plane has its own.
 fn pod_range() -> String {
-    static NEXT: AtomicU8 = AtomicU8::new(97);
-    format!("10.{}.0.0/16", NEXT.fetch_add(1, Ordering::Relaxed))
+    static NEXT: AtomicU8 = AtomicU8::new(100);
+    format!("10.{}.0.0/14", NEXT.fetch_add(4, Ordering::Relaxed))
 }
 
 fn start_etcd(scratch: &Scratch, url: &str) -> Result<Process> {

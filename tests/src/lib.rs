@@ -4,6 +4,7 @@
 //! however it ends, and folders are removed after them.
 
 pub mod artifact;
+pub mod audit;
 pub mod certificates;
 pub mod cluster;
 pub mod control_plane;

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod bed;
+mod calls;
+mod churn;
 mod configuration;
 mod crash_loop;
 mod images;

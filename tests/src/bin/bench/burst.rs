@@ -1,35 +1,39 @@
 //! `burst`: many pods at once.
 
-use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
-use futures::future::try_join_all;
 
-use crate::fixture::{Fixture, is_running};
+use crate::cpu;
+use crate::fixture::Fixture;
 use crate::promise::{Milliseconds, Promise};
-
-const PODS: usize = 100;
 
 pub(crate) fn run() -> Result<Vec<Promise>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let measured = runtime.block_on(measure())?;
-    println!("  {PODS} pods: {}", Milliseconds(measured));
-    Ok(vec![Promise { name: "burst-100-running", measured, target: Duration::from_secs(3) }])
+    let hundred = runtime.block_on(measure(100))?;
+    runtime.block_on(measure(500))?;
+    Ok(vec![Promise::at_most("burst-100-running", hundred, Duration::from_secs(3))])
 }
 
-async fn measure() -> Result<Duration> {
+/// How long it takes until so many are Running. Says as well where the CPU time went: on a machine that the control
+/// plane shares, that is what limits a large burst.
+async fn measure(pods: usize) -> Result<Duration> {
     let mut fixture = Fixture::new().await?;
-    let names: Vec<String> = (0..PODS).map(|number| format!("burst-{number}")).collect();
-    let start = Instant::now();
-    try_join_all(names.iter().map(|name| fixture.create(name))).await?;
-    let mut waiting: BTreeSet<&str> = names.iter().map(String::as_str).collect();
-    let mut last = start;
-    while !waiting.is_empty() {
-        let seen = fixture.next().await?;
-        if is_running(&seen.pod) && waiting.remove(seen.pod.metadata.name.as_deref().unwrap_or_default()) {
-            last = seen.at;
-        }
-    }
-    Ok(last - start)
+    let before = costs(&fixture)?;
+    let measured = fixture.create_all("burst", pods).await?;
+    let after = costs(&fixture)?;
+    let [agent, apiserver, etcd] =
+        std::array::from_fn(|index| Milliseconds(after[index].saturating_sub(before[index])));
+    println!(
+        "  {pods} pods: {}, {:.0} a second; CPU time of the agent {agent}, of the apiserver {apiserver}, of etcd {etcd}",
+        Milliseconds(measured),
+        pods as f64 / measured.as_secs_f64(),
+    );
+    Ok(measured)
+}
+
+/// The CPU time of the agent, the apiserver and etcd so far.
+fn costs(fixture: &Fixture) -> Result<[Duration; 3]> {
+    let [apiserver, etcd] = fixture.control_plane().apiserver_ids();
+    Ok([cpu::time(fixture.node().id())?, cpu::time(apiserver)?, cpu::time(etcd)?])
 }

@@ -1,14 +1,17 @@
 //! What the benches of pod starts share: a cluster, a cached image, and one watch that stamps what it sees.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use coracle_tests::audit::Call;
 use coracle_tests::cluster;
 use coracle_tests::control_plane::ControlPlane;
 use coracle_tests::node::Node;
 use coracle_tests::registry::Registry;
 use futures::TryStreamExt as _;
+use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, PostParams, WatchEvent, WatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -20,14 +23,17 @@ use tokio::time::timeout;
 /// How long anything may take that a bench waits for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+const NODE: &str = "bench";
+const MAX_PODS: u32 = 1010;
+
 /// A node in a cluster, with an image that it has.
 pub(crate) struct Fixture {
     pub(crate) pods: Api<Pod>,
     seen: mpsc::UnboundedReceiver<Seen>,
     image: String,
     node: Node,
-    _registry: Registry,
-    _control_plane: ControlPlane,
+    registry: Registry,
+    control_plane: ControlPlane,
 }
 
 /// A pod as the watch showed it, and when.
@@ -44,15 +50,14 @@ impl Fixture {
         cluster::namespace(&control_plane, "bench")?;
         let registry = Registry::start()?;
         let image = registry.push_guest("http")?;
-        let node = Node::start(&control_plane, "bench")?;
+        let node = Node::start_with(&control_plane, NODE, &json!({ "maxPods": MAX_PODS }))?;
         node.await_ready(&control_plane.kubectl())?;
 
         let kubeconfig = Kubeconfig::read_from(control_plane.admin_kubeconfig())?;
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         let pods: Api<Pod> = Api::namespaced(Client::try_from(config)?, "bench");
         let seen = follow(pods.clone()).await?;
-        let mut fixture =
-            Self { pods, seen, image, node, _registry: registry, _control_plane: control_plane };
+        let mut fixture = Self { pods, seen, image, node, registry, control_plane };
         fixture.warm_up().await?;
         Ok(fixture)
     }
@@ -65,10 +70,54 @@ impl Fixture {
         self.until("warm-up", |seen| seen.gone).await.map(drop)
     }
 
+    /// The node that runs the pods.
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// The control plane of the node.
+    pub(crate) fn control_plane(&self) -> &ControlPlane {
+        &self.control_plane
+    }
+
+    /// All that the node has asked of the apiserver so far.
+    pub(crate) fn calls(&self) -> Result<Vec<Call>> {
+        self.control_plane.calls_of(NODE)
+    }
+
+    /// Creates so many pods at once, and says how long it took until the last of them was Running.
+    pub(crate) async fn create_all(&mut self, prefix: &str, pods: usize) -> Result<Duration> {
+        let names: Vec<String> = (0..pods).map(|number| format!("{prefix}-{number}")).collect();
+        let start = Instant::now();
+        try_join_all(names.iter().map(|name| self.create(name))).await?;
+        let mut waiting: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+        let mut last = start;
+        while !waiting.is_empty() {
+            let seen = self.next().await?;
+            if is_running(&seen.pod) && waiting.remove(seen.pod.metadata.name.as_deref().unwrap_or_default())
+            {
+                last = seen.at;
+            }
+        }
+        Ok(last - start)
+    }
+
     /// Creates a pod on the node, and says when the answer came.
     pub(crate) async fn create(&self, name: &str) -> Result<Instant> {
-        self.pods.create(&PostParams::default(), &self.pod(name)?).await?;
+        self.pods.create(&PostParams::default(), &self.pod(name, &self.image, &[])?).await?;
         Ok(Instant::now())
+    }
+
+    /// Creates a pod on the node with another guest, which answers HTTP requests, and with annotations.
+    pub(crate) async fn create_service(
+        &self,
+        name: &str,
+        guest: &str,
+        annotations: &[(&str, &str)],
+    ) -> Result<()> {
+        let image = self.registry.push_guest(guest)?;
+        self.pods.create(&PostParams::default(), &self.pod(name, &image, annotations)?).await?;
+        Ok(())
     }
 
     /// Deletes a pod with its own grace period, and says when the answer came.
@@ -94,15 +143,16 @@ impl Fixture {
         }
     }
 
-    fn pod(&self, name: &str) -> Result<Pod> {
+    fn pod(&self, name: &str, image: &str, annotations: &[(&str, &str)]) -> Result<Pod> {
+        let annotations: BTreeMap<_, _> = annotations.iter().copied().collect();
         Ok(serde_json::from_value(json!({
-            "metadata": { "name": name },
+            "metadata": { "name": name, "annotations": annotations },
             "spec": {
                 "nodeName": self.node.name(),
                 "runtimeClassName": "wasm",
                 "containers": [{
                     "name": "http",
-                    "image": self.image,
+                    "image": image,
                     "ports": [{ "name": "http", "containerPort": 8080 }],
                 }],
             },

@@ -1,7 +1,11 @@
 //! Measures what SPECIFICATION.md promises: `cargo xtask bench [NAME…] [--save] [--list]`.
 
 mod burst;
+mod cpu;
 mod fixture;
+mod http;
+mod idle;
+mod load;
 mod promise;
 mod start;
 
@@ -31,9 +35,24 @@ const BENCHES: &[Bench] = &[
     },
     Bench {
         name: "burst",
-        what: "100 HTTP pods at once, created bound to the node; from the first request to all Running",
+        what: "100 HTTP pods at once, created bound to the node; from the first request to all Running; then 500 on a new \
+               node, and where the CPU time goes",
         peer: "the Go kubelet with containerd on a like machine: 38-42 s; not run here",
         run: burst::run,
+    },
+    Bench {
+        name: "idle",
+        what: "1000 HTTP pods that nobody asks anything; the agent's CPU time and its calls to the apiserver in a minute",
+        peer: "none: no other kubelet here runs a thousand pods",
+        run: idle::run,
+    },
+    Bench {
+        name: "http",
+        what: "HTTP/1.1 over 50 connections to a pod's address: a fresh instance for each request, a guest that computes, \
+               and instances that are used again, of WASI 0.2 and 0.3; five pairs of runs of five seconds, the median of \
+               their ratios",
+        peer: "wasmtime serve of the same version and with the same settings on 127.0.0.1, run in turn",
+        run: http::run,
     },
 ];
 

@@ -8,16 +8,38 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use coracle_tests::programs;
 
-/// A duration that must not be longer than promised.
+/// A number that was measured, and what it has to be.
 pub(crate) struct Promise {
-    pub(crate) name: &'static str,
-    pub(crate) measured: Duration,
-    pub(crate) target: Duration,
+    name: &'static str,
+    measured: Figure,
+    target: Figure,
+}
+
+#[derive(Clone, Copy)]
+enum Figure {
+    /// Not longer than promised.
+    Duration(Duration),
+    /// Not smaller than promised.
+    Ratio(f64),
 }
 
 impl Promise {
+    /// A duration that must not be longer than promised.
+    pub(crate) fn at_most(name: &'static str, measured: Duration, target: Duration) -> Self {
+        Self { name, measured: Figure::Duration(measured), target: Figure::Duration(target) }
+    }
+
+    /// A ratio to a peer that must not be smaller than promised.
+    pub(crate) fn at_least(name: &'static str, measured: f64, target: f64) -> Self {
+        Self { name, measured: Figure::Ratio(measured), target: Figure::Ratio(target) }
+    }
+
     pub(crate) fn holds(&self) -> bool {
-        self.measured <= self.target
+        match (self.measured, self.target) {
+            (Figure::Duration(measured), Figure::Duration(target)) => measured <= target,
+            (Figure::Ratio(measured), Figure::Ratio(target)) => measured >= target,
+            _ => false,
+        }
     }
 
     fn word(&self) -> &'static str {
@@ -25,15 +47,23 @@ impl Promise {
     }
 
     fn row(&self, command: &str) -> String {
-        let (measured, target) = (Milliseconds(self.measured), Milliseconds(self.target));
-        format!("| {} | {measured} | {target} | {} | `{command}` |", self.name, self.word())
+        format!("| {} | {} | {} | {} | `{command}` |", self.name, self.measured, self.target, self.word())
     }
 }
 
 impl fmt::Display for Promise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (measured, target) = (Milliseconds(self.measured), Milliseconds(self.target));
-        write!(f, "promise {} measured={measured} target={target} {}", self.name, self.word())
+        let Self { name, measured, target } = self;
+        write!(f, "promise {name} measured={measured} target={target} {}", self.word())
+    }
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Duration(duration) => Milliseconds(*duration).fmt(f),
+            Self::Ratio(ratio) => write!(f, "{ratio:.3}x"),
+        }
     }
 }
 
@@ -114,13 +144,14 @@ mod tests {
     }
 
     #[test]
-    fn a_promise_is_short_when_it_takes_longer() {
-        let promise = |measured| Promise {
-            name: "start",
-            measured: Duration::from_micros(measured),
-            target: Duration::from_millis(10),
+    fn a_promise_is_short_when_it_takes_longer_or_the_ratio_is_smaller() {
+        let start = |measured| {
+            Promise::at_most("start", Duration::from_micros(measured), Duration::from_millis(10)).to_string()
         };
-        assert_eq!(promise(10_000).to_string(), "promise start measured=10.0ms target=10.0ms ok");
-        assert!(promise(10_001).to_string().ends_with(" short"));
+        assert_eq!(start(10_000), "promise start measured=10.0ms target=10.0ms ok");
+        assert!(start(10_001).ends_with(" short"));
+        let http = |measured| Promise::at_least("http", measured, 0.95).to_string();
+        assert_eq!(http(0.95), "promise http measured=0.950x target=0.950x ok");
+        assert!(http(0.9499).ends_with(" short"));
     }
 }

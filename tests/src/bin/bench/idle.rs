@@ -1,0 +1,41 @@
+//! `idle`: a full node that has nothing to do.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::cpu;
+use crate::fixture::Fixture;
+use crate::promise::{Milliseconds, Promise};
+
+const PODS: usize = 1000;
+/// What starting leaves to be done (events, the first probes of the apiserver's watches) is not idling.
+const SETTLE: Duration = Duration::from_secs(30);
+const MINUTE: Duration = Duration::from_secs(60);
+/// 3 % of one core.
+const TARGET: Duration = Duration::from_millis(1800);
+
+pub(crate) fn run() -> Result<Vec<Promise>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    Ok(vec![Promise::at_most("idle-1000-cpu-a-minute", runtime.block_on(measure())?, TARGET)])
+}
+
+async fn measure() -> Result<Duration> {
+    let mut fixture = Fixture::new().await?;
+    let agent = fixture.node().id();
+    let empty = cpu::resident(agent)?;
+    fixture.create_all("idle", PODS).await?;
+    tokio::time::sleep(SETTLE).await;
+    println!("  resident: {} KiB a pod", cpu::resident(agent)?.saturating_sub(empty) / PODS as u64);
+
+    let (asked, used) = (fixture.calls()?.len(), cpu::time(agent)?);
+    tokio::time::sleep(MINUTE).await;
+    let used = cpu::time(agent)?.saturating_sub(used);
+    let mut calls: BTreeMap<String, usize> = BTreeMap::new();
+    for call in fixture.calls()?.split_off(asked) {
+        *calls.entry(format!("{} {}", call.verb, call.resource)).or_default() += 1;
+    }
+    println!("  {PODS} HTTP pods for a minute: {} of CPU time, calls {calls:?}", Milliseconds(used));
+    Ok(used)
+}
