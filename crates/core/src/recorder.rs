@@ -40,6 +40,10 @@ pub mod reason {
     pub const FAILED_TO_RETRIEVE_IMAGE_PULL_SECRET: &str = "FailedToRetrieveImagePullSecret";
     /// A volume is not there.
     pub const FAILED_MOUNT_VOLUME: &str = "FailedMount";
+    /// Some of what a pod's names are to be looked up with is left out.
+    pub const DNS_CONFIG_FORMING: &str = "DNSConfigForming";
+    /// The node does not know where the cluster's names are looked up.
+    pub const MISSING_CLUSTER_DNS: &str = "MissingClusterDNS";
     /// A sandbox is replaced.
     pub const SANDBOX_CHANGED: &str = "SandboxChanged";
     /// A sandbox could not be made.

@@ -12,7 +12,17 @@ pub(crate) fn io_error(doing: &str, path: &Path, error: impl Display) -> VolumeE
 
 /// The same error, of a volume.
 pub(crate) fn in_volume(volume: &str, error: VolumeError) -> VolumeError {
-    let about = |message: String| format!("volume {volume:?}: {message}");
+    with_prefix(format!("volume {volume:?}: "), error)
+}
+
+/// The same error, of a volume that could not be set up, in upstream's words (`operation_generator.go`): users look for
+/// them.
+pub(crate) fn set_up_failed(volume: &str, error: VolumeError) -> VolumeError {
+    with_prefix(format!("MountVolume.SetUp failed for volume {volume:?} : "), error)
+}
+
+fn with_prefix(prefix: String, error: VolumeError) -> VolumeError {
+    let about = |message: String| prefix + &message;
     match error {
         VolumeError::NotReady(message) => VolumeError::NotReady(about(message)),
         VolumeError::Invalid(message) => VolumeError::Invalid(about(message)),

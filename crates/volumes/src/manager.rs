@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use crate::adoption::tokens_on_disk;
 use crate::container_mounts::{Base, MountPlan};
 use crate::empty_dir::EmptyDir;
-use crate::error::{combine, in_volume, io_error};
+use crate::error::{combine, in_volume, io_error, set_up_failed};
 use crate::layout::{Layout, check_uid};
 use crate::payload::make_payload;
 use crate::pod::{Owner, containers, used_volumes};
@@ -226,7 +226,7 @@ impl Volumes for VolumeManager {
         for ((volume, spec), contents) in volumes.iter().zip(contents) {
             match contents.and_then(|contents| self.job(pod, owner, (volume, spec), contents, &mounted)) {
                 Ok(job) => jobs.extend(job),
-                Err(error) => errors.push(in_volume(volume, error)),
+                Err(error) => errors.push(set_up_failed(volume, error)),
             }
         }
         // One volume that is not ready must not keep the token in another from being renewed.

@@ -12,7 +12,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::atomic_writer::AtomicWriter;
 use crate::empty_dir::EmptyDir;
-use crate::error::{in_volume, io_error};
+use crate::error::{io_error, set_up_failed};
 use crate::host_path;
 use crate::layout::Layout;
 use crate::nested::nested_mount_points;
@@ -46,7 +46,7 @@ pub(crate) fn set_up(
     for job in jobs {
         match job.setup.run(&job.volume, layout.root()) {
             Ok(()) => drop(mounted.insert(job.volume, job.versions)),
-            Err(error) => errors.push(in_volume(&job.volume, error)),
+            Err(error) => errors.push(set_up_failed(&job.volume, error)),
         }
     }
     Ok(errors)

@@ -151,5 +151,9 @@ fn found<T>(result: Result<T, ApiError>, optional: bool) -> Result<Option<T>, Ap
 }
 
 fn unavailable(kind: &str, name: &str, error: ApiError) -> VolumeError {
-    VolumeError::NotReady(format!("cannot get {kind} {name:?}: {error}"))
+    VolumeError::NotReady(match error {
+        // Says itself what is not there.
+        ApiError::NotFound(message) => message,
+        error => format!("cannot get {kind} {name:?}: {error}"),
+    })
 }

@@ -192,7 +192,11 @@ impl<K: Referable> Follower<K> {
     fn learn(&self, object: Option<K>) {
         self.publish(match object {
             Some(object) => Ok(kept(object)),
-            None => Err(ApiError::NotFound(format!("{} {:?} not found", K::plural(&()), self.key.name))),
+            None => {
+                // As upstream's managers say it: `configmap "x" not found`.
+                let kind = K::kind(&()).to_lowercase();
+                Err(ApiError::NotFound(format!("{kind} {:?} not found", self.key.name)))
+            }
         });
     }
 

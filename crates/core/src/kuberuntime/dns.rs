@@ -6,12 +6,14 @@ use coracle_provider::DnsConfig;
 use k8s_openapi::api::core::v1::{Pod, PodDNSConfig};
 
 use crate::pod::PodExt;
-use crate::recorder::Recorder;
+use crate::recorder::{Recorder, reason};
 
 /// The most that resolvers take (`MaxDNSNameservers`, `MaxDNSSearchPaths`, `MaxDNSSearchListChars`).
 const MAX_NAMESERVERS: usize = 3;
 const MAX_SEARCHES: usize = 32;
 const MAX_SEARCH_CHARS: usize = 2048;
+/// A longer name makes some resolvers give up (`DNS1123SubdomainMaxLength`).
+const MAX_SEARCH_PATH: usize = 253;
 
 /// Makes the resolver configuration of pods.
 #[derive(Clone, Debug, Default)]
@@ -54,18 +56,20 @@ impl DnsConfigurer {
         if let Some(own) = &pod.pod_spec().dns_config {
             append(&mut config, own);
         }
-        fit_limits(&mut config);
+        for omitted in fit_limits(&mut config) {
+            recorder.warning(pod, reason::DNS_CONFIG_FORMING, omitted);
+        }
         Ok(config)
     }
 
     fn warn_missing_cluster_dns(&self, pod: &Pod, recorder: &Recorder) {
         if self.in_cluster {
+            let desc = format!("{}({})", pod.full_name(), pod.uid());
             let message = format!(
-                "pod: {:?}. kubelet does not have ClusterDNS IP configured and cannot create Pod using \
-                 \"ClusterFirst\" policy. Falling back to \"Default\" policy.",
-                pod.display_name()
+                "pod: {desc:?}. kubelet does not have ClusterDNS IP configured and cannot create Pod using \
+                 \"ClusterFirst\" policy. Falling back to \"Default\" policy."
             );
-            recorder.warning(pod, "MissingClusterDNS", message);
+            recorder.warning(pod, reason::MISSING_CLUSTER_DNS, message);
         }
     }
 
@@ -152,15 +156,29 @@ fn dedup(list: &mut Vec<String>) {
     list.retain(|item| seen.insert(item.clone()));
 }
 
-/// `formDNSConfigFitsLimits`.
-fn fit_limits(config: &mut DnsConfig) {
-    config.servers.truncate(MAX_NAMESERVERS);
+/// Leaves out what resolvers would not take, and says so (`formDNSConfigFitsLimits`).
+fn fit_limits(config: &mut DnsConfig) -> Vec<String> {
+    let mut omitted = Vec::new();
+    if config.servers.len() > MAX_NAMESERVERS {
+        config.servers.truncate(MAX_NAMESERVERS);
+        omitted.push(format!(
+            "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: {}",
+            config.servers.join(" ")
+        ));
+    }
+    let searches = config.searches.len();
     config.searches.truncate(MAX_SEARCHES);
-    let mut chars = 0;
-    config.searches.retain(|search| {
-        chars += search.len() + 1;
-        chars <= MAX_SEARCH_CHARS + 1
-    });
+    config.searches.retain(|search| search.len() <= MAX_SEARCH_PATH);
+    while config.searches.join(" ").len() > MAX_SEARCH_CHARS {
+        config.searches.pop();
+    }
+    if config.searches.len() < searches {
+        omitted.push(format!(
+            "Search Line limits were exceeded, some search paths have been omitted, the applied search line is: {}",
+            config.searches.join(" ")
+        ));
+    }
+    omitted
 }
 
 #[cfg(test)]
@@ -174,5 +192,45 @@ mod tests {
         assert_eq!(config.servers, ["10.0.0.1", "10.0.0.2"]);
         assert_eq!(config.searches, ["x.example", "y"]);
         assert_eq!(config.options, ["edns0", "ndots:2"]);
+    }
+
+    #[test]
+    fn what_resolvers_would_not_take_is_left_out_and_told() {
+        let names = |count: usize, length: usize| -> Vec<String> {
+            (0..count).map(|i| format!("{i:03}{}", "x".repeat(length - 3))).collect()
+        };
+        // Nameservers, search paths and their length; what remains of both, and how much is told.
+        let cases = [
+            ((1, 1, 10), (1, 1), 0),
+            ((3, 32, 10), (3, 32), 0),
+            ((4, 1, 10), (3, 1), 1),
+            ((1, 33, 10), (1, 32), 1),
+            ((1, 2, 254), (1, 0), 1),
+            // 31 of 64 characters and 30 spaces fit into 2048, 32 do not.
+            ((1, 32, 64), (1, 31), 1),
+            ((4, 33, 10), (3, 32), 2),
+        ];
+        for ((servers, searches, length), expected, told) in cases {
+            let mut config = DnsConfig {
+                servers: names(servers, 5),
+                searches: names(searches, length),
+                options: Vec::new(),
+            };
+            let omitted = fit_limits(&mut config);
+            assert_eq!(
+                (config.servers.len(), config.searches.len()),
+                expected,
+                "{servers} {searches} {length}"
+            );
+            assert_eq!(omitted.len(), told, "{omitted:?}");
+        }
+        let mut config = DnsConfig { servers: names(4, 4), ..DnsConfig::default() };
+        assert_eq!(
+            fit_limits(&mut config),
+            [
+                "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: \
+              000x 001x 002x"
+            ]
+        );
     }
 }

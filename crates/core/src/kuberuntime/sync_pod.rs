@@ -136,9 +136,8 @@ impl KubeGenericRuntimeManager {
         mounted: Result<(), crate::ports::VolumeError>,
     ) -> Result<(), SyncFailure> {
         mounted.map_err(|error| {
-            let message = format!("Unable to attach or mount volumes: {error}");
-            self.recorder.warning(pod, recorder::reason::FAILED_MOUNT_VOLUME, message.clone());
-            SyncFailure::new(reason::MOUNT_VOLUME, message)
+            self.recorder.warning(pod, recorder::reason::FAILED_MOUNT_VOLUME, error.to_string());
+            SyncFailure::new(reason::MOUNT_VOLUME, format!("Unable to attach or mount volumes: {error}"))
         })
     }
 

@@ -8,6 +8,7 @@ use crate::pod::{PodExt, container_status, is_restartable_init_container, phase}
 /// Types of conditions.
 pub(crate) mod condition_type {
     pub(crate) const CONTAINERS_READY: &str = "ContainersReady";
+    pub(crate) const DISRUPTION_TARGET: &str = "DisruptionTarget";
     pub(crate) const INITIALIZED: &str = "Initialized";
     pub(crate) const READY: &str = "Ready";
     pub(crate) const READY_TO_START_CONTAINERS: &str = "PodReadyToStartContainers";
@@ -28,6 +29,20 @@ const OWNED: [&str; 8] = [
 /// Whether the kubelet alone writes conditions of this type (`PodConditionByKubelet`).
 pub(crate) fn is_owned_by_kubelet(condition_type: &str) -> bool {
     OWNED.contains(&condition_type)
+}
+
+/// Whether the kubelet writes conditions of this type beside others (`PodConditionSharedByKubelet`).
+pub(crate) fn is_shared_by_kubelet(condition_type: &str) -> bool {
+    condition_type == condition_type::DISRUPTION_TARGET
+}
+
+/// That a pod was taken away is told once, when it happens, and does not follow from its containers.
+pub(super) fn keep_disruption_target(old: &PodStatus, status: &mut PodStatus) {
+    let is_target = |c: &&PodCondition| is_shared_by_kubelet(&c.type_);
+    let Some(target) = old.conditions.iter().flatten().find(is_target) else { return };
+    let conditions = status.conditions.get_or_insert_default();
+    conditions.retain(|c| !is_shared_by_kubelet(&c.type_));
+    conditions.push(target.clone());
 }
 
 /// Makes anew the conditions that follow from which containers have started and are ready.

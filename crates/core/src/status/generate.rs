@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{HostIP, Pod, PodIP, PodStatus};
 
-use super::conditions::ConditionInput;
+use super::conditions::{ConditionInput, keep_disruption_target};
 use super::container_statuses::{ContainerKind, set_started_and_ready, to_api_container_statuses};
 use super::phase::get_phase;
 use crate::kuberuntime::RuntimePod;
@@ -64,6 +64,7 @@ pub fn generate_api_pod_status(pod: &Pod, input: &StatusInput<'_>) -> PodStatus 
         status.message = old.message.clone().or_else(|| pod.pod_status().message.clone());
     }
     status.phase = Some(phase);
+    keep_disruption_target(old, &mut status);
     set_addresses(pod, input, &mut status);
     status
 }
@@ -82,21 +83,73 @@ fn final_phase<'a>(pod: &'a Pod, old: &'a PodStatus, computed: &'a str) -> &'a s
 
 /// Addresses outlive the sandbox: the API shows them until the pod is gone.
 fn set_addresses(pod: &Pod, input: &StatusInput<'_>, status: &mut PodStatus) {
-    let text = |ips: &[IpAddr]| ips.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let mut ips = text(&input.runtime.ips());
-    let host_ips = text(input.host_ips);
-    if pod.is_host_network() && ips.is_empty() {
-        ips.clone_from(&host_ips);
-    }
+    let hosts = &input.host_ips[..input.host_ips.len().min(2)];
+    let ips = pod_ips(pod.is_host_network(), &input.runtime.ips(), hosts);
+    let mut ips: Vec<String> = ips.iter().map(ToString::to_string).collect();
     if ips.is_empty() && (pod.is_deleting() || input.is_terminal) {
         ips = input.old.pod_ips.iter().flatten().map(|ip| ip.ip.clone()).collect();
     }
     status.pod_ip = ips.first().cloned();
     status.pod_ips = non_empty(ips.into_iter().map(|ip| PodIP { ip }).collect());
-    status.host_ip = host_ips.first().cloned();
-    status.host_ips = non_empty(host_ips.into_iter().map(|ip| HostIP { ip }).collect());
+    status.host_ip = hosts.first().map(ToString::to_string);
+    status.host_ips = non_empty(hosts.iter().map(|ip| HostIP { ip: ip.to_string() }).collect());
+}
+
+/// The first address of each family, that of the node's first address before the other (`sortPodIPs`). A pod on the
+/// node's network has the node's addresses where it has none, or not of both families.
+fn pod_ips(is_host_network: bool, ips: &[IpAddr], hosts: &[IpAddr]) -> Vec<IpAddr> {
+    let v4_first = hosts.first().is_none_or(IpAddr::is_ipv4);
+    let of_family = |v4: bool| ips.iter().find(|ip| ip.is_ipv4() == v4).copied();
+    let mut ips: Vec<IpAddr> = [of_family(v4_first), of_family(!v4_first)].into_iter().flatten().collect();
+    if is_host_network {
+        if ips.is_empty() {
+            ips.extend(hosts.first());
+        }
+        let missing = match (ips.as_slice(), hosts) {
+            ([one], [_, second]) if one.is_ipv4() != second.is_ipv4() => Some(*second),
+            _ => None,
+        };
+        ips.extend(missing);
+    }
+    ips
 }
 
 fn non_empty<T>(list: Vec<T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_in_the_order_of_the_nodes_families() {
+        // Whether it is on the node's network, what the runtime says, the node's addresses, what the pod has.
+        let cases: [(bool, &[&str], &[&str], &[&str]); 14] = [
+            (false, &[], &["10.0.0.1"], &[]),
+            (false, &["10.0.0.9"], &["10.0.0.1"], &["10.0.0.9"]),
+            (false, &["fd01::9", "10.0.0.9"], &["10.0.0.1"], &["10.0.0.9", "fd01::9"]),
+            (false, &["10.0.0.9", "fd01::9"], &["10.0.0.1"], &["10.0.0.9", "fd01::9"]),
+            (false, &["10.0.0.9", "fd01::9"], &["fd01::1"], &["fd01::9", "10.0.0.9"]),
+            (false, &["10.0.0.9", "10.0.0.8", "fd01::9", "fd01::8"], &["10.0.0.1"], &["10.0.0.9", "fd01::9"]),
+            (false, &["fd01::9", "10.0.0.9"], &[], &["10.0.0.9", "fd01::9"]),
+            (true, &[], &["10.0.0.1"], &["10.0.0.1"]),
+            (true, &[], &["10.0.0.1", "fd01::1"], &["10.0.0.1", "fd01::1"]),
+            (true, &[], &["fd01::1", "10.0.0.1"], &["fd01::1", "10.0.0.1"]),
+            (true, &["192.168.0.1"], &["10.0.0.1"], &["192.168.0.1"]),
+            (true, &["192.168.0.1"], &["10.0.0.1", "fd01::1"], &["192.168.0.1", "fd01::1"]),
+            (
+                true,
+                &["192.168.0.1", "2001:db8::2"],
+                &["10.0.0.1", "fd01::1"],
+                &["192.168.0.1", "2001:db8::2"],
+            ),
+            (true, &[], &["10.0.0.1", "10.0.0.2"], &["10.0.0.1"]),
+        ];
+        for (host_network, runtime, hosts, expected) in cases {
+            let parse = |ips: &[&str]| ips.iter().map(|ip| ip.parse().unwrap()).collect::<Vec<IpAddr>>();
+            let actual = pod_ips(host_network, &parse(runtime), &parse(hosts));
+            assert_eq!(actual, parse(expected), "{host_network} {runtime:?} {hosts:?}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::conditions::{condition_type, is_owned_by_kubelet};
+use super::conditions::{condition_type, is_owned_by_kubelet, is_shared_by_kubelet, keep_disruption_target};
 use crate::clock::{api_now, api_time};
 use crate::kuberuntime::container_should_restart;
 use crate::pod::{PodExt, container_status, is_restartable_init_container, phase, restart_policy};
@@ -55,11 +55,15 @@ pub(super) fn complete(pod: &Pod, old: &PodStatus, mut new: PodStatus) -> PodSta
             condition.last_transition_time = Some(time.unwrap_or_else(api_now));
         }
     }
+    stamp_disruption_target(old, &mut new);
     new.start_time = old.start_time.clone().or(new.start_time).or_else(|| Some(api_now()));
     new.observed_generation = new.observed_generation.max(old.observed_generation);
     // Others write these; they are kept as they were seen.
     new.resource_claim_statuses.clone_from(&old.resource_claim_statuses);
     new.nominated_node_name.clone_from(&old.nominated_node_name);
+    if new.volume_health.as_ref().is_none_or(Vec::is_empty) {
+        new.volume_health.clone_from(&old.volume_health);
+    }
     normalize(pod, &mut new);
     new
 }
@@ -113,8 +117,9 @@ fn truncate(text: &mut String, max_bytes: usize) {
 /// Whether nothing differs that the kubelet writes (`isPodStatusByKubeletEqual`).
 pub(super) fn equal_by_kubelet(old: &PodStatus, new: &PodStatus) -> bool {
     let owned = |status: &PodStatus| -> Vec<PodCondition> {
+        let is_ours = |c: &&PodCondition| is_owned_by_kubelet(&c.type_) || is_shared_by_kubelet(&c.type_);
         let mut conditions: Vec<PodCondition> =
-            status.conditions.iter().flatten().filter(|c| is_owned_by_kubelet(&c.type_)).cloned().collect();
+            status.conditions.iter().flatten().filter(is_ours).cloned().collect();
         conditions.iter_mut().for_each(|c| {
             c.last_transition_time = None;
             c.last_probe_time = None;
@@ -145,7 +150,21 @@ pub(super) fn merge_pod_status(
 ) -> PodStatus {
     let mut merged = new.clone();
     let is_terminal = |status: &PodStatus| phase::is_terminal(status.phase.as_deref().unwrap_or_default());
-    if !is_terminal(old) && is_terminal(new) && could_have_running_containers {
+    let is_transition = !is_terminal(old) && is_terminal(new);
+    if is_transition && !could_have_running_containers {
+        // The time at which it is told counts, not the one at which it began.
+        for condition in merged.conditions.iter_mut().flatten().filter(|c| is_shared_by_kubelet(&c.type_)) {
+            condition.last_transition_time = None;
+        }
+        stamp_disruption_target(old, &mut merged);
+    } else {
+        // That the pod was taken away is told with its end, not before and not again.
+        if let Some(conditions) = &mut merged.conditions {
+            conditions.retain(|c| !is_shared_by_kubelet(&c.type_));
+        }
+        keep_disruption_target(old, &mut merged);
+    }
+    if is_transition && could_have_running_containers {
         merged.phase.clone_from(&old.phase);
         merged.reason.clone_from(&old.reason);
         merged.message.clone_from(&old.message);
@@ -165,6 +184,17 @@ pub(super) fn merge_pod_status(
         }
     }
     merged
+}
+
+/// Its time changes with its status; one that comes with a time has it from elsewhere.
+fn stamp_disruption_target(old: &PodStatus, new: &mut PodStatus) {
+    let before = find_condition(old, condition_type::DISRUPTION_TARGET).cloned();
+    let targets = new.conditions.iter_mut().flatten().filter(|c| is_shared_by_kubelet(&c.type_));
+    for target in targets.filter(|c| c.last_transition_time.is_none()) {
+        let same = before.as_ref().filter(|c| c.status == target.status);
+        let time = same.and_then(|c| c.last_transition_time.clone());
+        target.last_transition_time = Some(time.unwrap_or_else(api_now));
+    }
 }
 
 fn find_condition<'a>(status: &'a PodStatus, condition_type: &str) -> Option<&'a PodCondition> {
@@ -242,5 +272,79 @@ mod tests {
         let mut text = "aü".to_owned();
         truncate(&mut text, 2);
         assert_eq!(text, "a");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_a_pod_was_taken_away_is_told_with_its_end() {
+        let pod = Pod::default();
+        let target = |status: &PodStatus| find_condition(status, "DisruptionTarget").cloned();
+        let running = status("Running", "True");
+        let mut taken = status("Failed", "True");
+        taken.conditions.as_mut().unwrap().push(condition("DisruptionTarget", "True"));
+        let taken = complete(&pod, &running, taken);
+        let began = target(&taken).unwrap().last_transition_time;
+        assert!(began.is_some());
+
+        tokio::time::advance(std::time::Duration::from_secs(30)).await;
+        let held_back = merge_pod_status(&running, &taken, true);
+        assert_eq!((held_back.phase.as_deref(), target(&held_back)), (Some("Running"), None));
+        let told = merge_pod_status(&running, &taken, false);
+        assert_eq!(told.phase.as_deref(), Some("Failed"));
+        assert_ne!(target(&told).unwrap().last_transition_time, began, "it is told now");
+        assert_eq!(target(&merge_pod_status(&told, &taken, false)), target(&told), "once");
+
+        assert!(!equal_by_kubelet(&running, &told));
+        let mut of_others = running.clone();
+        of_others.conditions.as_mut().unwrap().push(condition("DisruptionTarget", "True"));
+        assert_eq!(
+            target(&merge_pod_status(&of_others, &running, false)),
+            target(&of_others),
+            "others say it, too"
+        );
+    }
+
+    #[test]
+    fn what_the_status_has_from_elsewhere_stays() {
+        let old = PodStatus {
+            start_time: Some(api_time("2026-01-01T00:00:00Z".parse().unwrap())),
+            observed_generation: Some(4),
+            volume_health: Some(Vec::new()),
+            nominated_node_name: Some("n".into()),
+            ..status("Running", "True")
+        };
+        let new = PodStatus { observed_generation: Some(3), ..status("Running", "True") };
+        let completed = complete(&Pod::default(), &old, new);
+        assert_eq!(completed.start_time, old.start_time);
+        assert_eq!(completed.observed_generation, Some(4));
+        assert_eq!(completed.volume_health, old.volume_health);
+        assert_eq!(completed.nominated_node_name, old.nominated_node_name);
+    }
+
+    #[test]
+    fn messages_share_the_room_of_a_pod() {
+        let container =
+            |name: &str| k8s_openapi::api::core::v1::Container { name: name.into(), ..Default::default() };
+        let spec = PodSpec {
+            containers: vec![container("a"), container("b")],
+            init_containers: Some(vec![container("c")]),
+            ..PodSpec::default()
+        };
+        let pod = Pod { spec: Some(spec), ..Pod::default() };
+        let terminated = ContainerStateTerminated { message: Some("x".repeat(9000)), ..Default::default() };
+        let state = ContainerState { terminated: Some(terminated), ..ContainerState::default() };
+        let mut long = PodStatus {
+            container_statuses: Some(vec![ContainerStatus {
+                state: Some(state.clone()),
+                last_state: Some(state),
+                ..ContainerStatus::default()
+            }]),
+            ..PodStatus::default()
+        };
+        normalize(&pod, &mut long);
+        let of = |state: &Option<ContainerState>| {
+            state.clone().unwrap().terminated.unwrap().message.unwrap().len()
+        };
+        let container = &long.container_statuses.unwrap()[0];
+        assert_eq!((of(&container.state), of(&container.last_state)), (4096, 4096));
     }
 }

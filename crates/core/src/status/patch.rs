@@ -3,14 +3,26 @@
 use k8s_openapi::api::core::v1::PodStatus;
 use serde_json::{Map, Value, json};
 
+use super::conditions::{is_owned_by_kubelet, is_shared_by_kubelet};
+
 /// Lists that the API merges by a key: only elements that differ are sent, or the list as a whole.
 const MERGED_BY_TYPE: &str = "conditions";
 const MERGED_BY_IP: [&str; 2] = ["podIPs", "hostIPs"];
+/// Others write these; what is known here of them may be old.
+const OF_OTHERS: [&str; 4] = [
+    "extendedResourceClaimStatus",
+    "nodeAllocatableResourceClaimStatuses",
+    "nominatedNodeName",
+    "resourceClaimStatuses",
+];
 
-/// What turns `old` into `new` on the pod with this UID; none if nothing does. Conditions that only `old` has belong to
-/// others and stay.
+/// What turns `old` into `new` on the pod with this UID; none if nothing does. What others write is left alone.
 pub(super) fn status_patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Option<Value> {
-    let (old, new) = (to_map(old), to_map(new));
+    let (mut old, mut new) = (to_map(old), to_map(new));
+    for key in OF_OTHERS {
+        old.remove(key);
+        new.remove(key);
+    }
     let mut changes = Map::new();
     for (key, value) in &new {
         if old.get(key) == Some(value) {
@@ -44,17 +56,20 @@ fn to_map(status: &PodStatus) -> Map<String, Value> {
 fn changed_conditions(old: Option<&Value>, new: &Value) -> Value {
     let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
     let old = list(old);
-    let changed =
-        list(Some(new)).into_iter().filter(|condition| !old.contains(condition)).map(|mut condition| {
-            let before =
-                old.iter().find(|o| o.get("type") == condition.get("type")).and_then(Value::as_object);
-            if let (Some(before), Some(fields)) = (before, condition.as_object_mut()) {
-                for key in before.keys() {
-                    fields.entry(key.clone()).or_insert(Value::Null);
-                }
+    let is_ours = |condition: &Value| {
+        let kind = condition["type"].as_str().unwrap_or_default();
+        is_owned_by_kubelet(kind) || is_shared_by_kubelet(kind)
+    };
+    let new = list(Some(new)).into_iter().filter(is_ours);
+    let changed = new.filter(|condition| !old.contains(condition)).map(|mut condition| {
+        let before = old.iter().find(|o| o.get("type") == condition.get("type")).and_then(Value::as_object);
+        if let (Some(before), Some(fields)) = (before, condition.as_object_mut()) {
+            for key in before.keys() {
+                fields.entry(key.clone()).or_insert(Value::Null);
             }
-            condition
-        });
+        }
+        condition
+    });
     Value::Array(changed.collect())
 }
 
@@ -112,5 +127,24 @@ mod tests {
             }))
         );
         assert_eq!(status_patch("u", &new, &new), None);
+    }
+
+    #[test]
+    fn what_others_write_is_left_alone() {
+        let with = |gate: &str, disrupted: &str, nominated: Option<&str>| PodStatus {
+            conditions: Some(vec![
+                condition("example.com/gate", gate, None),
+                condition("DisruptionTarget", disrupted, None),
+            ]),
+            nominated_node_name: nominated.map(Into::into),
+            ..PodStatus::default()
+        };
+        let (old, new) = (with("True", "True", Some("n")), with("False", "True", None));
+        assert_eq!(status_patch("u", &old, &new), None);
+        let shared = status_patch("u", &old, &with("False", "False", None)).unwrap();
+        assert_eq!(
+            shared["status"],
+            json!({"conditions": [{"type": "DisruptionTarget", "status": "False"}]})
+        );
     }
 }

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+mod admission;
 mod hooks;
 mod probes;
+mod restart;
 mod world;
 
 use std::time::Duration;

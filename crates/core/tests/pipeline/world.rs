@@ -38,6 +38,10 @@ pub struct FakeApi {
     /// Volumes of pods cannot be mounted while this says why.
     pub mount_error: Mutex<Option<String>>,
     pub patch_error: Mutex<Option<ApiError>>,
+    /// This node; none before it is registered.
+    pub node: Mutex<Option<Arc<Node>>>,
+    /// This node where it is asked for anew; as seen last if there is nothing here.
+    pub fresh_node: Mutex<Option<Arc<Node>>>,
     mounted: Mutex<HashMap<String, usize>>,
 }
 
@@ -51,11 +55,13 @@ impl FakeApi {
             objects: broadcast::channel(16).0,
             mount_error: Mutex::default(),
             patch_error: Mutex::default(),
+            node: Mutex::default(),
+            fresh_node: Mutex::default(),
             mounted: Mutex::default(),
         })
     }
 
-    fn put(&self, pod: Pod) {
+    pub fn put(&self, pod: Pod) {
         let pod = Arc::new(pod);
         self.pods.lock().insert(pod.uid(), pod.clone());
         let _ = self.watch.send(SourceUpdate::Apply(pod));
@@ -147,7 +153,11 @@ impl ObjectReader for FakeApi {
     }
 
     fn node(&self) -> Option<Arc<Node>> {
-        None
+        self.node.lock().clone()
+    }
+    async fn fetch_node(&self) -> Result<Option<Arc<Node>>, ApiError> {
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        Ok(self.fresh_node.lock().clone().or_else(|| self.node()))
     }
     fn register_pod(&self, _pod: &Pod) {}
     fn unregister_pod(&self, _pod: &Pod) {}
@@ -325,6 +335,13 @@ impl World {
         pod.metadata.deletion_timestamp = Some(Time(clock::now()));
         pod.metadata.deletion_grace_period_seconds = Some(grace);
         pod.metadata.generation = Some(pod.metadata.generation.unwrap_or(1) + 1);
+        self.api.put(pod);
+    }
+
+    /// Somebody else changes a pod.
+    pub fn change(&self, uid: &str, change: impl FnOnce(&mut Pod)) {
+        let mut pod = (*self.api.get(uid).unwrap()).clone();
+        change(&mut pod);
         self.api.put(pod);
     }
 

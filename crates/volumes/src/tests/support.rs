@@ -157,13 +157,13 @@ impl ObjectReader for FakeObjects {
     async fn config_map(&self, _namespace: &str, name: &str) -> Result<Arc<ConfigMap>, ApiError> {
         pause(self.delay).await;
         let object = self.config_maps.lock().get(name).cloned();
-        object.ok_or_else(|| ApiError::NotFound(format!("configmaps {name:?} not found")))
+        object.ok_or_else(|| ApiError::NotFound(format!("configmap {name:?} not found")))
     }
 
     async fn secret(&self, _namespace: &str, name: &str) -> Result<Arc<Secret>, ApiError> {
         pause(self.delay).await;
         let object = self.secrets.lock().get(name).cloned();
-        object.ok_or_else(|| ApiError::NotFound(format!("secrets {name:?} not found")))
+        object.ok_or_else(|| ApiError::NotFound(format!("secret {name:?} not found")))
     }
 
     async fn runtime_class(&self, name: &str) -> Result<Arc<RuntimeClass>, ApiError> {
