@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{api_error, chain, undecodable};
 use crate::kubeconfig::{self, ConnectError};
-use crate::token_bucket::TokenBucket;
+use coracle_core::token_bucket::TokenBucket;
 use crate::transport;
 
 /// Watches that share a connection. Servers and load balancers limit the streams of a connection (100 is the least that

@@ -16,7 +16,6 @@ mod objects;
 mod source;
 mod status;
 mod token;
-mod token_bucket;
 mod transport;
 mod watch;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use coracle_core::ports::{ApiError, TokenIssuer};
+use coracle_core::ports::{ApiError, ServiceAccounts, TokenIssuer};
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::PostParams;
@@ -40,5 +40,12 @@ impl TokenIssuer for KubeTokenIssuer {
             self.client.call(request).await
         })
         .await
+    }
+}
+
+#[async_trait]
+impl ServiceAccounts for KubeTokenIssuer {
+    async fn service_account(&self, namespace: &str, name: &str) -> Result<ServiceAccount, ApiError> {
+        self.client.get(Some(namespace), name).await
     }
 }

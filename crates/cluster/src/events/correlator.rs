@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use lru::LruCache;
 use tokio::time::{Duration, Instant};
 
-use crate::token_bucket::TokenBucket;
+use coracle_core::token_bucket::TokenBucket;
 
 const CACHE: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 

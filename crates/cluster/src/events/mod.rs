@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 
 use crate::backoff::Backoff;
 use crate::client::ApiClient;
-use crate::token_bucket::TokenBucket;
+use coracle_core::token_bucket::TokenBucket;
 use correlator::{Correlator, Write};
 
 /// client-go's `maxQueuedEvents`.

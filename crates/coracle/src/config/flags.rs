@@ -36,12 +36,13 @@ pub(super) const NODE_LABELS: &str = "node-labels";
 pub(super) const ROOT_DIR: &str = "root-dir";
 pub(super) const CERT_DIR: &str = "cert-dir";
 pub(super) const VERSION: &str = "version";
+pub(super) const CREDENTIAL_PROVIDER_CONFIG: &str = "image-credential-provider-config";
+pub(super) const CREDENTIAL_PROVIDER_BIN_DIR: &str = "image-credential-provider-bin-dir";
 pub(super) const MAXIMUM_DEAD_CONTAINERS: &str = "maximum-dead-containers";
 pub(super) const MAXIMUM_DEAD_CONTAINERS_PER_CONTAINER: &str = "maximum-dead-containers-per-container";
 pub(super) const MINIMUM_CONTAINER_TTL_DURATION: &str = "minimum-container-ttl-duration";
 
 const NO_LOCK: &str = "there is no lock file; let the service manager see to it that one kubelet runs";
-const NO_CREDENTIAL_PLUGINS: &str = "credential provider plugins are not run; use imagePullSecrets";
 
 const fn own(name: &'static str, kind: Kind, unset: Unset, support: Support) -> Flag {
     Flag { name, kind, unset, support, field: None }
@@ -63,8 +64,8 @@ static OWN_FLAGS: &[Flag] = &[
     own("cloud-provider", Kind::Text, Unset::Zero, Refused("the node cannot be handed to a cloud controller; set --node-ip, --node-labels and --register-with-taints")),
     own("lock-file", Kind::Path, Unset::Zero, Refused(NO_LOCK)),
     own("exit-on-lock-contention", Kind::Bool, Unset::Zero, Refused(NO_LOCK)),
-    own("image-credential-provider-config", Kind::Path, Unset::Zero, NoEffect(NO_CREDENTIAL_PLUGINS)),
-    own("image-credential-provider-bin-dir", Kind::Path, Unset::Zero, NoEffect(NO_CREDENTIAL_PLUGINS)),
+    own(CREDENTIAL_PROVIDER_CONFIG, Kind::Path, Unset::Zero, Works("a CredentialProviderConfig, or a directory of them: plugins that give registry credentials")),
+    own(CREDENTIAL_PROVIDER_BIN_DIR, Kind::Path, Unset::Zero, Works("where the programs of those plugins are")),
     own("runtime-cgroups", Kind::Text, Unset::Zero, NoEffect("there is no container runtime to place")),
     own("seccomp-default", Kind::Bool, Unset::Zero, NoEffect("a Wasm module makes no system calls")),
     own("housekeeping-interval", Kind::Duration, Unset::NilMeans(Literal::Str("1s")), NoEffect("usage is measured when it is asked for")),

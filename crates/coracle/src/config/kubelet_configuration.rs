@@ -97,6 +97,16 @@ pub struct KubeletConfiguration {
     /// How many images are pulled at a time where they are not serialized; `None` for no limit.
     #[serde(default)]
     pub max_parallel_image_pulls: Option<u32>,
+    /// Pulls begun a second; 0 for no limit.
+    #[serde(rename = "registryPullQPS")]
+    pub registry_pull_qps: u32,
+    /// Pulls begun at once.
+    pub registry_burst: u32,
+    /// Which pods may have an image that is present without showing credentials; the name of a policy.
+    pub image_pull_credentials_verification_policy: String,
+    /// The images of the policy that has a list.
+    #[serde(default)]
+    pub preloaded_images_verification_allowlist: Vec<String>,
     /// The size in bytes at which a container's log is rotated; negative for never.
     #[serde(deserialize_with = "bytes")]
     pub container_log_max_size: i64,

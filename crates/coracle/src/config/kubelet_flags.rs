@@ -11,8 +11,9 @@ use super::args::KubeletArgs;
 use super::duration;
 use super::error::ConfigError;
 use super::flags::{
-    CERT_DIR, HOSTNAME_OVERRIDE, KUBECONFIG, MAXIMUM_DEAD_CONTAINERS, MAXIMUM_DEAD_CONTAINERS_PER_CONTAINER,
-    MINIMUM_CONTAINER_TTL_DURATION, NODE_IP, NODE_LABELS, ROOT_DIR,
+    CERT_DIR, CREDENTIAL_PROVIDER_BIN_DIR, CREDENTIAL_PROVIDER_CONFIG, HOSTNAME_OVERRIDE, KUBECONFIG,
+    MAXIMUM_DEAD_CONTAINERS, MAXIMUM_DEAD_CONTAINERS_PER_CONTAINER, MINIMUM_CONTAINER_TTL_DURATION, NODE_IP,
+    NODE_LABELS, ROOT_DIR,
 };
 use super::labels::check_node_labels;
 use super::pflag::parts;
@@ -33,6 +34,8 @@ pub struct KubeletFlags {
     pub root_dir: PathBuf,
     /// Where the self-signed serving certificate is kept; absolute.
     pub cert_dir: PathBuf,
+    /// The configuration of credential provider plugins, and where they are; `None` without any.
+    pub credential_providers: Option<(PathBuf, PathBuf)>,
     /// Which ended containers are kept.
     pub container_gc: GcPolicy,
 }
@@ -56,6 +59,7 @@ impl KubeletFlags {
             node_labels,
             root_dir: absolute(args.last(ROOT_DIR).unwrap_or("/var/lib/kubelet"))?,
             cert_dir: absolute(args.last(CERT_DIR).unwrap_or("/var/lib/kubelet/pki"))?,
+            credential_providers: credential_providers(args)?,
             container_gc: container_gc(args)?,
         })
     }
@@ -70,6 +74,20 @@ fn node_labels(given: &[String]) -> BTreeMap<String, String> {
             (key.trim().to_owned(), value.trim().to_owned())
         })
         .collect()
+}
+
+/// One without the other could only fail later.
+fn credential_providers(args: &KubeletArgs) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
+    let given = (args.path(CREDENTIAL_PROVIDER_CONFIG), args.path(CREDENTIAL_PROVIDER_BIN_DIR));
+    let missing = match given {
+        (None, None) => return Ok(None),
+        (Some(config), Some(bin_dir)) => return Ok(Some((config, bin_dir))),
+        (None, Some(_)) => CREDENTIAL_PROVIDER_CONFIG,
+        (Some(_), None) => CREDENTIAL_PROVIDER_BIN_DIR,
+    };
+    let message =
+        format!("--{CREDENTIAL_PROVIDER_CONFIG} and --{CREDENTIAL_PROVIDER_BIN_DIR} belong together");
+    Err(ConfigError::Argument { flag: missing, value: String::new(), message })
 }
 
 fn node_ips(text: &str) -> Result<Vec<IpAddr>, String> {

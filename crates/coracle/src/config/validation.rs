@@ -1,5 +1,6 @@
 //! Checks across values, with upstream's messages (`ValidateKubeletConfiguration`), for the fields this program uses.
 
+use coracle_core::pull_manager::VerificationPolicy;
 use coracle_core::quantity::Quantity;
 use serde_json::Value;
 
@@ -31,6 +32,8 @@ fn numbers(values: &Values, problems: &mut Vec<String>) {
         ("kubeAPIBurst", "kube-api-burst"),
         ("kubeAPIQPS", "kube-api-qps"),
         ("maxPods", "max-pods"),
+        ("registryBurst", "registry-burst"),
+        ("registryPullQPS", "registry-qps"),
     ] {
         let value = values.int(path);
         if value < 0 {
@@ -102,6 +105,19 @@ fn images_and_logs(values: &Values, problems: &mut Vec<String>) {
                     .to_owned(),
             );
         }
+    }
+    let policy = values.text("imagePullCredentialsVerificationPolicy").unwrap_or_default();
+    let list = values.get("preloadedImagesVerificationAllowlist").and_then(Value::as_array);
+    let allowlist: Vec<String> =
+        list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+    if !allowlist.is_empty() && policy != "NeverVerifyAllowlistedImages" {
+        problems.push(
+            "can't set `preloadedImagesVerificationAllowlist` if `imagePullCredentialsVertificationPolicy` is not \
+             \"NeverVerifyAllowlistedImages\""
+                .to_owned(),
+        );
+    } else if let Err(problem) = VerificationPolicy::new(policy, &allowlist) {
+        problems.push(problem);
     }
     if values.int("containerLogMaxWorkers") < 1 {
         problems.push("containerLogMaxWorkers must be greater than or equal to 1".to_owned());

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::api_server::{self, KubeletServer};
 use super::node_reporter::NodeReporter;
-use super::{network, options};
+use super::{images, network, options};
 use crate::config::{KubeletConfiguration, Resolved};
 use crate::runtimes::Runtimes;
 
@@ -78,8 +78,9 @@ impl Agent {
             probe_transport: Arc::new(coracle_probes::Transport::new(crate::version::KUBERNETES)?),
             server: config.enable_server.then(|| Arc::new(server) as Arc<dyn ApiServer>),
         };
+        let images = images::image_manager_options(resolved, &client)?;
         let pod_config = PodConfig::new(vec![Arc::new(ApiserverSource::new(client, node))]);
-        let kubelet_options = options::kubelet_options(resolved, addresses);
+        let kubelet_options = options::kubelet_options(resolved, images, addresses);
         let kubelet = Kubelet::new(kubelet_options, deps, pod_config.sources_ready());
         let (updates, sources) = pod_config.start();
         tasks.spawn(run_all(sources));
@@ -127,7 +128,8 @@ async fn node_addresses(resolved: &Resolved, hostname: String) -> anyhow::Result
 
 async fn providers(root: &Path, network: &Network, runtimes: &Runtimes) -> anyhow::Result<Providers> {
     let (control, io) = (runtimes.control.handle().clone(), runtimes.io.handle().clone());
-    let options = coracle_wasm::Options::new(root.join(WASM_FOLDER), control, io, network.clone());
+    let mut options = coracle_wasm::Options::new(root.join(WASM_FOLDER), control, io, network.clone());
+    options.images.hosts_dir = Some(images::HOSTS_DIR.into());
     let wasm = WasmProvider::open(options).await.context("cannot start the WebAssembly runtime")?;
     Ok(Providers::new(vec![RegisteredProvider {
         provider: Arc::new(wasm),

@@ -2,6 +2,7 @@
 
 mod agent;
 mod api_server;
+pub(crate) mod images;
 mod network;
 mod node_reporter;
 mod options;

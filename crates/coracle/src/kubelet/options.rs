@@ -24,7 +24,11 @@ const CRASH_LOOP_INITIAL: Duration = Duration::from_secs(10);
 const UPSTREAM_QPS: u32 = 50;
 
 /// The kubelet's own.
-pub(super) fn kubelet_options(resolved: &Resolved, node_ips: Vec<IpAddr>) -> KubeletOptions {
+pub(super) fn kubelet_options(
+    resolved: &Resolved,
+    images: ImageManagerOptions,
+    node_ips: Vec<IpAddr>,
+) -> KubeletOptions {
     let config = &resolved.config;
     let crash_loop_max = config.crash_loop_back_off.max_container_restart_period;
     KubeletOptions {
@@ -44,10 +48,7 @@ pub(super) fn kubelet_options(resolved: &Resolved, node_ips: Vec<IpAddr>) -> Kub
             gc: resolved.flags.container_gc.clone(),
             ..RuntimeOptions::default()
         },
-        images: ImageManagerOptions {
-            max_parallel_pulls: parallel_pulls(config),
-            ..ImageManagerOptions::default()
-        },
+        images,
         image_gc: image_gc(config),
         log_rotation: log_rotation(config),
         node_ips,
@@ -73,13 +74,6 @@ fn log_rotation(config: &KubeletConfiguration) -> Option<LogRotatePolicy> {
         max_workers: config.container_log_max_workers,
         monitoring_period: config.container_log_monitor_interval,
     })
-}
-
-fn parallel_pulls(config: &KubeletConfiguration) -> Option<usize> {
-    if config.serialize_image_pulls {
-        return Some(1);
-    }
-    config.max_parallel_image_pulls.and_then(|n| usize::try_from(n).ok())
 }
 
 /// The apiserver's client. A limit holds if somebody chose it: upstream's default of 50 calls a second belongs to a

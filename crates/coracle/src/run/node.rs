@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use coracle_core::config::{PodConfig, PodUpdate, StaticSource};
+use coracle_core::credential_provider::NodeKeyring;
 use coracle_core::kubelet::{Dependencies, Kubelet, KubeletOptions};
 use coracle_core::kuberuntime::{DnsConfigurer, ImageManagerOptions, RuntimeOptions};
 use coracle_core::pod_workers::PodWorkersOptions;
@@ -24,6 +25,7 @@ use super::manifest::{Documents, NODE_NAME};
 use super::objects::GivenObjects;
 use super::sink::{News, SessionSink};
 use super::{manifest, progress};
+use crate::kubelet::images::HOSTS_DIR;
 use crate::runtimes::Runtimes;
 
 /// News that the session has not read yet.
@@ -129,6 +131,7 @@ async fn provider(
     let mut options = coracle_wasm::Options::new(root.join("wasm"), control, io, network.clone());
     options.images.allow_local_files = true;
     options.images.plain_http.clone_from(&args.insecure_registry);
+    options.images.hosts_dir = Some(HOSTS_DIR.into());
     WasmProvider::open(options).await.context("cannot start the WebAssembly runtime")
 }
 
@@ -147,7 +150,12 @@ fn options(
             container_logs_dir: None,
             ..RuntimeOptions::default()
         },
-        images: ImageManagerOptions { progress, ..ImageManagerOptions::default() },
+        images: ImageManagerOptions {
+            progress,
+            // What `docker login` has left.
+            node_keyring: Arc::new(NodeKeyring::new(root.to_owned(), std::env::home_dir())),
+            ..ImageManagerOptions::default()
+        },
         // What is kept from run to run is small, and the developer's own.
         image_gc: None,
         // Logs go with the session, and all of them are shown: a file that is put aside too soon would be missed.

@@ -176,6 +176,15 @@ fn values_that_upstream_refuses_are_refused_in_its_words() {
             "maxParallelImagePulls: 2\nserializeImagePulls: true\n",
             "maxParallelImagePulls cannot be larger than 1 unless SerializeImagePulls (--serialize-image-pulls) is set to false",
         ),
+        (
+            "imagePullCredentialsVerificationPolicy: Sometimes\n",
+            "\"Sometimes\" is not an image pull credentials verification policy",
+        ),
+        (
+            "preloadedImagesVerificationAllowlist: [a]\n",
+            "can't set `preloadedImagesVerificationAllowlist` if `imagePullCredentialsVertificationPolicy` is not \"NeverVerifyAllowlistedImages\"",
+        ),
+        ("registryPullQPS: -1\n", "registryPullQPS (--registry-qps) -1 must not be a negative number"),
         ("containerLogMaxFiles: 1\n", "containerLogMaxFiles must be greater than 1"),
         ("containerLogMaxWorkers: 0\n", "containerLogMaxWorkers must be greater than or equal to 1"),
         (
@@ -222,7 +231,6 @@ fn what_would_mislead_is_refused_by_name() {
             "containerRuntimeEndpoint (--container-runtime-endpoint)",
         ),
         ("enableDebuggingHandlers: false\n", "enableDebuggingHandlers (--enable-debugging-handlers)"),
-        ("imagePullCredentialsVerificationPolicy: AlwaysVerify\n", "imagePullCredentialsVerificationPolicy"),
         ("runOnce: true\n", "runOnce (--runonce)"),
     ] {
         let message = with_file(body).unwrap_err();

@@ -6,19 +6,22 @@ mod records;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_provider::{ImageSpec, Provider};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::clock;
 use crate::pod_cache::{PodCache, ProviderName};
 use crate::ports::EventType;
 use crate::providers::Providers;
+use crate::pull_manager::PullManager;
 use crate::recorder::{Recorder, reason};
 pub use error::ImageGcError;
 use records::{EvictionInfo, Records};
@@ -49,6 +52,8 @@ pub struct ImageGcManager {
     node: ObjectReference,
     policy: ImageGcPolicy,
     records: Mutex<HashMap<ProviderName, Records>>,
+    /// Who remembers what images were pulled with.
+    pull_manager: Option<Arc<PullManager>>,
 }
 
 impl ImageGcManager {
@@ -60,7 +65,13 @@ impl ImageGcManager {
         node: ObjectReference,
         policy: ImageGcPolicy,
     ) -> Self {
-        Self { providers, cache, recorder, node, policy, records: Mutex::default() }
+        let (records, pull_manager) = (Mutex::default(), None);
+        Self { providers, cache, recorder, node, policy, records, pull_manager }
+    }
+
+    /// Tells `pull_manager` of images that are gone (`NewImageGCManager`'s post-GC hooks).
+    pub fn with_pull_manager(self, pull_manager: Option<Arc<PullManager>>) -> Self {
+        Self { pull_manager, ..self }
     }
 
     /// Removes images now and then, until it is dropped.
@@ -69,6 +80,7 @@ impl ImageGcManager {
         let mut failed: HashMap<ProviderName, bool> = HashMap::new();
         loop {
             period.tick().await;
+            let began = clock::now();
             for registered in self.providers.iter() {
                 let provider = &*registered.provider;
                 let result = self.garbage_collect(provider).await;
@@ -80,7 +92,19 @@ impl ImageGcManager {
                     self.warning(reason::IMAGE_GC_FAILED, error.to_string());
                 }
             }
+            self.prune_pull_records(began).await;
         }
+    }
+
+    /// Forgets what images were pulled with that no provider has, if all providers say what they have.
+    async fn prune_pull_records(&self, began: Timestamp) {
+        let Some(pull_manager) = &self.pull_manager else { return };
+        let mut ids = HashSet::new();
+        for registered in self.providers.iter() {
+            let Ok(images) = registered.provider.list_images().await else { return };
+            ids.extend(images.into_iter().map(|image| image.id));
+        }
+        pull_manager.prune_unknown_records(ids, began).await;
     }
 
     /// Applies the policy to the images of one provider (`GarbageCollect`).

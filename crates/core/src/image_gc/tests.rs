@@ -268,3 +268,24 @@ async fn nothing_is_removed_before_it_is_known_what_is_in_use() {
     manager.garbage_collect(&*world.provider).await.unwrap();
     assert_eq!(world.provider.calls(Call::RemoveImage), 0);
 }
+
+#[tokio::test]
+async fn what_an_image_was_pulled_with_is_forgotten_with_it() {
+    use crate::pull_manager::VerificationPolicy;
+    let root = tempfile::tempdir().unwrap();
+    let pulls = PullManager::open(root.path(), VerificationPolicy::default()).unwrap();
+    let records = || std::fs::read_dir(root.path().join("image_manager/pulled")).unwrap().count();
+    let mut world = World::new(POLICY, &[image(0, 1024)]);
+    world.manager = world.manager.with_pull_manager(Some(pulls.clone()));
+    for id in ["image-0", "image-1"] {
+        pulls.record_pull_intent(id).await.unwrap();
+        pulls.record_image_pulled(id, id, None).await;
+    }
+    let later = clock::now() + jiff::SignedDuration::from_secs(1);
+    world.provider.set_error(Call::ListImages, Some(Error::internal("no list")));
+    world.manager.prune_pull_records(later).await;
+    assert_eq!(records(), 2, "nobody knows what is there");
+    world.provider.set_error(Call::ListImages, None);
+    world.manager.prune_pull_records(later).await;
+    assert_eq!(records(), 1);
+}

@@ -115,7 +115,8 @@ impl Kubelet {
         let Some(policy) = self.options.image_gc else { return };
         let (providers, cache) = (self.providers.clone(), self.pod_cache.clone());
         let (recorder, node) = (self.recorder.clone(), self.node_reference());
-        ImageGcManager::new(providers, cache, recorder, node, policy).run().await;
+        let manager = ImageGcManager::new(providers, cache, recorder, node, policy);
+        manager.with_pull_manager(self.options.images.pull_manager.clone()).run().await;
     }
 
     /// Folders of pods that are neither wanted nor alive (`cleanupOrphanedPodDirs`).

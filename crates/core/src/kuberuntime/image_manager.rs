@@ -4,17 +4,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_provider::{ErrorKind, Image, ImageSpec, Provider, PullProgress, PullRequest, RegistryAuth};
+use coracle_provider::{ErrorKind, ImageSpec, Provider, PullProgress};
 use k8s_openapi::api::core::v1::{Container, Pod, Secret};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OnceCell, mpsc};
 use tokio::time::Instant;
 
-use super::keyring::Keyring;
+use super::puller::{Pull, Pulled, Puller};
 use super::sync_result::{SyncFailure, reason};
 use crate::backoff::Backoff;
+use crate::credential_provider::{CredentialPlugins, Keyring, NodeKeyring, PodIdentity, TrackedAuthConfig};
 use crate::pod::PodExt;
 use crate::ports::{EventType, ObjectReader};
+use crate::pull_manager::PullManager;
 use crate::recorder::{self, Recorder};
 
 /// Back-off after a failed pull: the first, and the longest (`imageBackOffPeriod`, `MaxImageBackOff`).
@@ -34,6 +36,14 @@ pub struct PullReport {
 pub struct ImageManagerOptions {
     /// Pulls at a time; none is no limit. `serializeImagePulls` is 1.
     pub max_parallel_pulls: Option<usize>,
+    /// Pulls begun a second, and at once; none is no limit (`registryPullQPS`, `registryBurst`).
+    pub rate: Option<(f64, u32)>,
+    /// What decides who may have an image that is present; without it, everybody may.
+    pub pull_manager: Option<Arc<PullManager>>,
+    /// The node's own credentials.
+    pub node_keyring: Arc<NodeKeyring>,
+    /// Programs that give credentials.
+    pub credential_plugins: Option<Arc<CredentialPlugins>>,
     /// Who watches pulls.
     pub progress: Option<mpsc::Sender<PullReport>>,
 }
@@ -45,7 +55,10 @@ pub struct ImageManager {
     back_off: Backoff,
     /// What went wrong last, to be shown while backing off.
     previous_errors: Mutex<HashMap<String, String>>,
-    pulls: Option<Semaphore>,
+    puller: Puller,
+    pull_manager: Option<Arc<PullManager>>,
+    node_keyring: Arc<NodeKeyring>,
+    credential_plugins: Option<Arc<CredentialPlugins>>,
     progress: Option<mpsc::Sender<PullReport>>,
 }
 
@@ -57,7 +70,10 @@ impl ImageManager {
             objects,
             back_off: Backoff::new(BACK_OFF.0, BACK_OFF.1, BACK_OFF.1 * 2),
             previous_errors: Mutex::default(),
-            pulls: options.max_parallel_pulls.map(Semaphore::new),
+            puller: Puller::new(options.max_parallel_pulls, options.rate, options.pull_manager.clone()),
+            pull_manager: options.pull_manager,
+            node_keyring: options.node_keyring,
+            credential_plugins: options.credential_plugins,
             progress: options.progress,
         }
     }
@@ -65,23 +81,26 @@ impl ImageManager {
     /// Makes a container's image present and answers its reference (`EnsureImageExists`).
     pub(super) async fn ensure_image_exists(
         &self,
-        provider: &dyn Provider,
+        provider: &Arc<dyn Provider>,
         runtime_handler: &str,
         pod: &Pod,
         container: &Container,
     ) -> Result<String, SyncFailure> {
-        let request =
-            Request { manager: self, pod, container, image: container.image.as_deref().unwrap_or_default() };
+        let image = container.image.as_deref().unwrap_or_default();
+        let request = Request { manager: self, pod, container, image, credentials: OnceCell::new() };
         let spec = ImageSpec { image: request.image.to_owned(), runtime_handler: runtime_handler.to_owned() };
         let policy = container.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
         let present = match provider.image_status(&spec).await {
             Ok(image) => image,
             Err(error) => return Err(request.inspect_failed(&error)),
         };
-        if let Some(image) = present.filter(|_| policy != "Always") {
+        if let Some(image) = present.filter(|_| policy != "Always")
+            && !request.must_attempt_pull(&**provider, runtime_handler, &image.id).await
+        {
             request.event(EventType::Normal, recorder::reason::PULLED_IMAGE, request.already_present());
             return Ok(image.id);
         }
+        // It is not there, or not for this pod: a pod must not learn the difference.
         if policy == "Never" {
             let message =
                 format!("Container image {:?} is not present with pull policy of Never", request.image);
@@ -114,10 +133,30 @@ struct Request<'a> {
     pod: &'a Pod,
     container: &'a Container,
     image: &'a str,
+    /// Looked up once, and not before they are needed.
+    credentials: OnceCell<Vec<TrackedAuthConfig>>,
 }
 
 impl Request<'_> {
-    async fn pull(&self, provider: &dyn Provider, spec: ImageSpec) -> Result<String, SyncFailure> {
+    /// Whether the pod has to show to the registry that it may have an image that is present.
+    async fn must_attempt_pull(
+        &self,
+        provider: &dyn Provider,
+        runtime_handler: &str,
+        image_ref: &str,
+    ) -> bool {
+        let Some(pulls) = &self.manager.pull_manager else { return false };
+        for image in pulls.left_intents() {
+            let spec = ImageSpec { image: image.clone(), runtime_handler: runtime_handler.to_owned() };
+            if let Ok(Some(found)) = provider.image_status(&spec).await {
+                pulls.settle_left_intent(&image, &found.id).await;
+            }
+        }
+        let credentials = async { self.credentials().await.to_vec() };
+        pulls.must_attempt_image_pull(self.image, image_ref, credentials).await
+    }
+
+    async fn pull(&self, provider: &Arc<dyn Provider>, spec: ImageSpec) -> Result<String, SyncFailure> {
         let manager = self.manager;
         let key = format!("{}_{}", self.pod.uid(), self.image);
         if let Some(until) = manager.back_off.waits_until_since_update(&key) {
@@ -135,17 +174,18 @@ impl Request<'_> {
             format!("Pulling image {:?}", self.image),
         );
 
-        let waiting_since = Instant::now();
-        let _permit = match &manager.pulls {
-            Some(pulls) => pulls.acquire().await.ok(),
-            None => None,
+        let since = Instant::now();
+        let pull = Pull {
+            provider: provider.clone(),
+            spec,
+            pod: self.pod.pod_ref(),
+            credentials: self.credentials().await.to_vec(),
+            progress: self.report_progress(),
         };
-        let pulling_since = Instant::now();
-        match self.pull_with_credentials(provider, spec).await {
-            Ok(image) => {
+        match manager.puller.pull(pull).await {
+            Ok(Pulled { image, took }) => {
                 manager.back_off.reset(&key);
-                let took = round_to_millis(pulling_since.elapsed());
-                let in_all = round_to_millis(waiting_since.elapsed());
+                let (took, in_all) = (round_to_millis(took), round_to_millis(since.elapsed()));
                 let message = format!(
                     "Successfully pulled image {:?} in {took:?} ({in_all:?} including waiting). Image size: {} bytes.",
                     self.image, image.size_bytes
@@ -170,27 +210,28 @@ impl Request<'_> {
         }
     }
 
-    /// Tries the pod's credentials for this registry one after the other; without any, none.
-    async fn pull_with_credentials(
-        &self,
-        provider: &dyn Provider,
-        spec: ImageSpec,
-    ) -> Result<Image, coracle_provider::Error> {
-        let candidates = self.credentials().await;
-        let reports = self.report_progress();
-        let mut last_error = None;
-        for auth in candidates {
-            let request = PullRequest { image: spec.clone(), auth, pod: self.pod.pod_ref() };
-            match provider.pull_image(request, reports.clone()).await {
-                Ok(image) => return Ok(image),
-                // Other credentials may be the right ones.
-                Err(error) => last_error = Some(error),
+    /// What the image may be pulled with: the pod's secrets first, then the node's configuration, then what plugins
+    /// give (`makeLookupPullCredentialsFunc`).
+    async fn credentials(&self) -> &[TrackedAuthConfig] {
+        let look_up = async || {
+            let mut found = self.secrets().await.lookup(self.image);
+            found.extend(self.manager.node_keyring.lookup(self.image).await);
+            if let Some(plugins) = &self.manager.credential_plugins {
+                let (metadata, uid) = (&self.pod.metadata, self.pod.uid());
+                let pod = PodIdentity {
+                    namespace: self.pod.namespace(),
+                    name: metadata.name.as_deref().unwrap_or_default(),
+                    uid: &uid,
+                    service_account: self.pod.pod_spec().service_account_name.as_deref().unwrap_or_default(),
+                };
+                found.extend(plugins.lookup(self.image, pod).await);
             }
-        }
-        Err(last_error.unwrap_or_else(|| coracle_provider::Error::internal("no credentials were tried")))
+            found
+        };
+        self.credentials.get_or_init(look_up).await
     }
 
-    async fn credentials(&self) -> Vec<Option<RegistryAuth>> {
+    async fn secrets(&self) -> Keyring {
         let names: Vec<&str> =
             self.pod.pod_spec().image_pull_secrets.iter().flatten().map(|r| r.name.as_str()).collect();
         let (mut secrets, mut missing): (Vec<Arc<Secret>>, Vec<String>) = Default::default();
@@ -210,8 +251,7 @@ impl Request<'_> {
             let reason = recorder::reason::FAILED_TO_RETRIEVE_IMAGE_PULL_SECRET;
             self.manager.recorder.warning(self.pod, reason, message);
         }
-        let found: Vec<Option<RegistryAuth>> = keyring.lookup(self.image).into_iter().map(Some).collect();
-        if found.is_empty() { vec![None] } else { found }
+        keyring
     }
 
     /// Hands progress on to whoever watches, in a task that ends when the answer is dropped.
@@ -267,3 +307,6 @@ impl Request<'_> {
 fn round_to_millis(duration: Duration) -> Duration {
     Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
+
+#[cfg(test)]
+mod tests;

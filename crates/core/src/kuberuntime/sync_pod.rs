@@ -177,7 +177,7 @@ impl KubeGenericRuntimeManager {
             let (container, provider, handler) = (start.container.clone(), provider.clone(), handler.clone());
             async move {
                 self.do_back_off(pod, &container, runtime)?;
-                self.images.ensure_image_exists(&*provider, &handler, pod, &container).await
+                self.images.ensure_image_exists(&provider, &handler, pod, &container).await
             }
         };
         join_all(starts.iter().map(ensure)).await

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use k8s_openapi::api::authentication::v1::TokenRequest;
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use tokio::sync::broadcast;
 
@@ -74,4 +74,11 @@ pub trait TokenIssuer: Send + Sync {
         service_account: &str,
         request: TokenRequest,
     ) -> Result<TokenRequest, ApiError>;
+}
+
+/// Service accounts and their tokens, for plugins that pull with them.
+#[async_trait]
+pub trait ServiceAccounts: TokenIssuer {
+    /// A service account, asked for anew.
+    async fn service_account(&self, namespace: &str, name: &str) -> Result<ServiceAccount, ApiError>;
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// A token bucket as client-go's `flowcontrol.NewTokenBucketRateLimiter`: `burst` at once, `qps` in the long run.
 #[derive(Debug)]
-pub(crate) struct TokenBucket {
+pub struct TokenBucket {
     qps: f64,
     burst: f64,
     state: Mutex<State>,
@@ -22,13 +22,13 @@ struct State {
 
 impl TokenBucket {
     /// A full bucket. `qps` has to be positive.
-    pub(crate) fn new(qps: f64, burst: u32) -> Self {
+    pub fn new(qps: f64, burst: u32) -> Self {
         let burst = f64::from(burst.max(1));
         Self { qps, burst, state: Mutex::new(State { tokens: burst, at: Instant::now() }) }
     }
 
     /// Takes a token and waits until it exists. Callers are served in the order in which they came.
-    pub(crate) async fn acquire(&self) {
+    pub async fn acquire(&self) {
         let wait = self.reserve();
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
@@ -36,7 +36,7 @@ impl TokenBucket {
     }
 
     /// Takes a token if there is one.
-    pub(crate) fn try_acquire(&self) -> bool {
+    pub fn try_acquire(&self) -> bool {
         let mut state = self.refilled();
         let there = state.tokens >= 1.0;
         if there {
