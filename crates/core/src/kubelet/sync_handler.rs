@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::Kubelet;
 use crate::pod::PodExt;
 use crate::pod_workers::{SyncPodType, UpdatePodOptions};
+use crate::status::needs_to_reconcile_readiness;
 
 /// Reacts to changes. None of the methods waits for anything: they run on the sync loop itself.
 pub trait SyncHandler: Send + Sync {
@@ -107,16 +108,4 @@ impl Kubelet {
             self.update_worker(pod, SyncPodType::Update);
         }
     }
-}
-
-/// Whether a readiness gate changed that the Ready condition does not show yet (`NeedToReconcilePodReadiness`).
-fn needs_to_reconcile_readiness(pod: &Pod) -> bool {
-    let gates = pod.pod_spec().readiness_gates.as_deref().unwrap_or_default();
-    if gates.is_empty() {
-        return false;
-    }
-    let conditions = pod.pod_status().conditions.as_deref().unwrap_or_default();
-    let holds = |kind: &str| conditions.iter().any(|c| c.type_ == kind && c.status == "True");
-    let wanted = holds("ContainersReady") && gates.iter().all(|gate| holds(&gate.condition_type));
-    wanted != holds("Ready")
 }

@@ -45,6 +45,21 @@ pub(super) fn keep_disruption_target(old: &PodStatus, status: &mut PodStatus) {
     conditions.push(target.clone());
 }
 
+/// Whether a readiness gate changed that the Ready condition does not show yet (`NeedToReconcilePodReadiness`).
+pub(crate) fn needs_to_reconcile_readiness(pod: &Pod) -> bool {
+    if pod.pod_spec().readiness_gates.as_ref().is_none_or(Vec::is_empty) {
+        return false;
+    }
+    let mut wanted = pod.pod_status().clone();
+    update_readiness_conditions(pod, &mut wanted);
+    let ready = |status: &PodStatus| {
+        let found = status.conditions.iter().flatten().find(|c| c.type_ == condition_type::READY);
+        found.map(|c| (c.status.clone(), c.message.clone()))
+    };
+    let shown = ready(pod.pod_status());
+    shown.is_some() && shown != ready(&wanted)
+}
+
 /// Makes anew the conditions that follow from which containers have started and are ready.
 pub(super) fn update_readiness_conditions(pod: &Pod, status: &mut PodStatus) {
     let lists = [&status.init_container_statuses, &status.container_statuses];
@@ -205,3 +220,6 @@ fn unready_message(unknown: &[&str], what: &str, unready: &[&str]) -> Option<Str
     }
     (!messages.is_empty()).then(|| messages.join(", "))
 }
+
+#[cfg(test)]
+mod tests;

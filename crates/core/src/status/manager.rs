@@ -231,6 +231,8 @@ impl StatusManager {
                     ApiError::TooManyRequests { retry_after: Some(wait), .. } => *wait,
                     _ => entry.retry.next(),
                 };
+                // What cannot be written as it is may have been made from a status that is there no more.
+                entry.unverified |= !error.is_retryable();
                 tracing::warn!(pod, %error, ?wait, "writing the status failed, trying again");
                 self.queue.enqueue(uid.clone(), wait);
             }

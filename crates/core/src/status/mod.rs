@@ -12,5 +12,6 @@ mod terminate;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use conditions::needs_to_reconcile_readiness;
 pub use generate::{StatusInput, generate_api_pod_status};
 pub use manager::{PodDeletionSafetyProvider, StatusManager};

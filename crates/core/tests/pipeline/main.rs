@@ -6,6 +6,7 @@ mod admission;
 mod hooks;
 mod probes;
 mod restart;
+mod status;
 mod world;
 
 use std::time::Duration;
