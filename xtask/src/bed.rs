@@ -50,6 +50,9 @@ pub(crate) fn bench(args: &[String]) -> Result<ExitCode> {
     run.args(["run", "--quiet", "--locked", "--release", "--package", "coracle-tests", "--bin", "bench"]);
     if !args.iter().any(|arg| arg == "--list") {
         let bed = setup::run()?;
+        if args.iter().all(|arg| arg.starts_with("--")) || args.iter().any(|arg| arg == "http") {
+            setup::wasmtime(&bed)?;
+        }
         let coracle = coracle(true)?;
         isolated(&mut run).env("CORACLE_BED", bed).env("CORACLE_BIN", coracle);
     }

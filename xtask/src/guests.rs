@@ -26,6 +26,9 @@ const GUESTS: &[(&str, &str, &str, &str)] = &[
     ("commands", "sockets", P2, "sockets"),
     ("commands", "tcp", P2, "tcp"),
     ("http", "http", P2, "http"),
+    // There is no target for WASI 0.3 yet: the standard library is that of 0.2, what is exported is of 0.3.
+    ("command-p3", "command_p3", P2, "command-p3"),
+    ("http-p3", "http_p3", P2, "http-p3"),
 ];
 
 /// Guests that the examples use as well.
@@ -35,16 +38,22 @@ const EXAMPLES: &[&str] = &["env", "exit", "hello", "http"];
 const DEBIAN_SUITES: &[&str] = &["trixie", "trixie-backports"];
 const WASI_LIBC: &str = "wasi-libc=0.0~git20260129.ec0effd-3~bpo13+1";
 
-pub(crate) fn run() -> Result<()> {
+/// Builds all guests, or those with these names.
+pub(crate) fn run(names: &[String]) -> Result<()> {
+    if let Some(unknown) = names.iter().find(|name| GUESTS.iter().all(|guest| guest.3 != name.as_str())) {
+        bail!("there is no guest `{unknown}`");
+    }
+    let chosen =
+        || GUESTS.iter().filter(|guest| names.is_empty() || names.iter().any(|name| name == guest.3));
     let compiler = Compiler::find()?;
     let folder = paths::repository().join("tests/guests");
     let target = paths::cache().join("guests-target");
-    for &(package, artifact, triple, _) in GUESTS {
+    for &(package, artifact, triple, _) in chosen() {
         let mut cargo = compiler.cargo(triple);
         cargo.current_dir(&folder).env("CARGO_TARGET_DIR", &target).args(["--package", package]);
         shell::run(if package == "commands" { cargo.args(["--bin", artifact]) } else { cargo.arg("--lib") })?;
     }
-    for &(_, artifact, triple, name) in GUESTS {
+    for &(_, artifact, triple, name) in chosen() {
         let built = target.join(triple).join("release").join(format!("{artifact}.wasm"));
         let kept = folder.join("wasm").join(format!("{name}.wasm"));
         copy(&built, &kept)?;

@@ -21,7 +21,7 @@ Development tasks of Coracle.
   cargo xtask cluster [--release] run a local cluster with one Coracle node, until Ctrl-C
   cargo xtask bench [NAME…] [--save] [--list]
                                   measure what SPECIFICATION.md promises, against its peers
-  cargo xtask guests              rebuild the guest modules of the tests and the examples
+  cargo xtask guests [NAME…]      rebuild the guest modules of the tests and the examples
 
 Results of builds go to $CARGO_TARGET_DIR, else to a folder in the cache; the control plane is kept in the cache too
 (${XDG_CACHE_HOME:-~/.cache}/coracle). KUBEBUILDER_ASSETS, if set, provides etcd, kube-apiserver and kubectl.";
@@ -47,7 +47,7 @@ fn run(command: &str, rest: &[String]) -> Result<ExitCode> {
         "test" => checkout::claim_target().and_then(|()| test::run(rest)),
         "cluster" => checkout::claim_target().and_then(|()| bed::cluster(rest)),
         "bench" => checkout::claim_target().and_then(|()| bed::bench(rest)),
-        "guests" => guests::run().map(|()| ExitCode::SUCCESS),
+        "guests" => guests::run(rest).map(|()| ExitCode::SUCCESS),
         "help" | "--help" | "-h" => {
             println!("{HELP}");
             Ok(ExitCode::SUCCESS)

@@ -15,6 +15,9 @@ use crate::{apt, paths, shell};
 /// What version the binaries say they are; tests/go/kubernetes/go.mod pins the same.
 const KUBERNETES: &str = "v1.37.2";
 
+/// The engine that is compared with; the workspace's Cargo.toml pins the same.
+const WASMTIME: &str = "48.0.8";
+
 /// Packages of tests/go that make a binary: its name, the module that pins it, and the package.
 const GO_BINARIES: &[(&str, &str, &str)] = &[
     ("etcd", "etcd", "go.etcd.io/etcd/server/v3"),
@@ -111,6 +114,29 @@ fn go_build(bed: &Path, name: &str, module: &str, package: &str) -> Result<()> {
     shell::run(go.arg(&unfinished).arg(package))?;
     fs::rename(&unfinished, bed.join(name))?;
     Ok(())
+}
+
+/// The peer of the bench `http`: `wasmtime serve`, optimised as Coracle is. Only that bench needs it, and it takes
+/// minutes to build.
+pub(crate) fn wasmtime(bed: &Path) -> Result<()> {
+    let program = bed.join("wasmtime");
+    let place = bed.join(format!("wasmtime-{WASMTIME}"));
+    let built = place.join("bin/wasmtime");
+    if !built.exists() {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["install", "--locked", "--version", WASMTIME, "--no-default-features"]);
+        cargo.args([
+            "--features",
+            "serve,run,cranelift,component-model-async,pooling-allocator,parallel-compilation",
+        ]);
+        cargo.arg("--root").arg(&place).arg("wasmtime-cli");
+        cargo.env("CARGO_TARGET_DIR", place.join("target"));
+        cargo.env("CARGO_PROFILE_RELEASE_LTO", "thin").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "4");
+        shell::step(&format!("building wasmtime {WASMTIME}"), || shell::run(&mut cargo))?;
+        fs::remove_dir_all(place.join("target"))?;
+    }
+    let _ = fs::remove_file(&program);
+    symlink(&built, &program).with_context(|| program.display().to_string())
 }
 
 fn docker_registry(bed: &Path) -> Result<()> {

@@ -87,3 +87,22 @@ fn a_hook_that_fails_is_told() {
         status_of(pod, "main")["state"]["waiting"]["reason"] == "CrashLoopBackOff"
     });
 }
+
+#[test]
+fn commands_are_probes_and_hooks_too() {
+    let cluster = Cluster::new("commands").unwrap();
+    let mut main = container("main", "stay", &[]);
+    main["readinessProbe"] = json!({ "exec": { "command": ["stay", "exit", "3"] }, "periodSeconds": 1 });
+    main["lifecycle"] = json!({ "preStop": { "exec": { "command": ["stay", "exit", "4"] } } });
+    create(&cluster, "probed", &spec(&cluster, "Always", &json!([main])));
+    let event = until_event(&cluster, "probed", "Unhealthy");
+    assert_eq!(event, "Readiness probe failed: stay: ends with 3\n");
+    cluster.kubectl.run(&["delete", "pod", "probed", "--wait=false"]).unwrap();
+    assert_eq!(until_event(&cluster, "probed", "FailedPreStopHook"), "PreStopHook failed");
+    cluster.kubectl.until_gone("pod", "probed", soon()).unwrap();
+
+    let mut main = container("main", "stay", &[]);
+    main["readinessProbe"] = json!({ "exec": { "command": ["stay", "exit", "0"] }, "periodSeconds": 1 });
+    create(&cluster, "healthy", &spec(&cluster, "Always", &json!([main])));
+    until_ready(&cluster, "healthy");
+}

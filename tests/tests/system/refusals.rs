@@ -116,7 +116,6 @@ fn what_is_not_supported_is_refused_by_name() {
     let witness = Witness::new(&cluster);
     for (name, field, value) in [
         ("devices", "volumeDevices", json!([{ "name": "disk", "devicePath": "/dev/disk" }])),
-        ("stdin", "stdin", json!(true)),
         ("privileged", "securityContext", json!({ "privileged": true })),
     ] {
         let mut main = container("main", "hello", &[]);

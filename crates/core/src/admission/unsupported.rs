@@ -55,8 +55,6 @@ fn unsupported_container_field(container: &Container) -> Option<&'static str> {
     let fields = [
         (container.lifecycle.as_ref().is_some_and(|l| l.stop_signal.is_some()), "lifecycle.stopSignal"),
         (container.volume_devices.as_ref().is_some_and(|d| !d.is_empty()), "volumeDevices"),
-        (on(container.stdin), "stdin"),
-        (on(container.tty), "tty"),
         (restarts_all(container), "restartPolicyRules with action RestartAllContainers"),
         (security.is_some_and(|s| on(s.privileged)), "securityContext.privileged"),
     ];

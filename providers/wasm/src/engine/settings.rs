@@ -4,8 +4,8 @@ use wasmtime::{
     Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, WasmBacktraceDetails, WasmFeatures,
 };
 
-/// WebAssembly proposals that guests may use. All of them are finished: 3.0 of the specification but for threads, and
-/// the component model without its asynchronous part.
+/// WebAssembly proposals that guests may use: 3.0 of the specification but for threads, and the component model with what
+/// WASI 0.3 needs.
 const PROPOSALS_ON: WasmFeatures = WasmFeatures::WASM2
     .union(WasmFeatures::EXTENDED_CONST)
     .union(WasmFeatures::TAIL_CALL)
@@ -15,7 +15,8 @@ const PROPOSALS_ON: WasmFeatures = WasmFeatures::WASM2
     .union(WasmFeatures::FUNCTION_REFERENCES)
     .union(WasmFeatures::GC)
     .union(WasmFeatures::EXCEPTIONS)
-    .union(WasmFeatures::COMPONENT_MODEL);
+    .union(WasmFeatures::COMPONENT_MODEL)
+    .union(WasmFeatures::CM_ASYNC);
 
 /// Proposals that are off, whatever the defaults of a later engine are. Shared memory is never shown to a resource
 /// limiter, so `threads` would be a way around memory limits; the others are unfinished.
@@ -24,7 +25,9 @@ const PROPOSALS_OFF: WasmFeatures = WasmFeatures::THREADS
     .union(WasmFeatures::STACK_SWITCHING)
     .union(WasmFeatures::CUSTOM_PAGE_SIZES)
     .union(WasmFeatures::WIDE_ARITHMETIC)
-    .union(WasmFeatures::CM_ASYNC);
+    .union(WasmFeatures::CM_ASYNC_STACKFUL)
+    .union(WasmFeatures::CM_MORE_ASYNC_BUILTINS)
+    .union(WasmFeatures::CM_THREADING);
 
 /// The stack of a guest's own functions. Deep recursion traps here; the host's functions run in what is left of
 /// [`FIBER_STACK`].

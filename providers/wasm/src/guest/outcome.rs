@@ -9,6 +9,8 @@ use crate::compile::one_line;
 pub(crate) const KILLED: i32 = 137;
 /// The code of a container that was asked to end, as after SIGTERM.
 pub(crate) const TERMINATED: i32 = 143;
+/// The code of a program that was interrupted at its terminal, as after SIGINT.
+const INTERRUPTED: i32 = 130;
 /// The code of a guest that trapped. There was no signal, so it is an ordinary failure.
 const TRAPPED: i32 = 1;
 
@@ -30,6 +32,11 @@ impl Outcome {
     /// It was asked to end, and did.
     pub(crate) fn terminated() -> Self {
         Self::exited(TERMINATED)
+    }
+
+    /// Somebody pressed Ctrl-C at its terminal.
+    pub(crate) fn interrupted() -> Self {
+        Self::exited(INTERRUPTED)
     }
 
     /// It was ended.

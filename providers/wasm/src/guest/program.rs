@@ -1,28 +1,33 @@
 //! Programs: mapped code that is linked and known to be something that can run.
 
 use wasmtime::component::{Component, types};
-use wasmtime::{Engine, ExternType, InstancePre, Module};
-use wasmtime_wasi::p2::bindings::CommandPre;
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime::{Engine, ExternType, Module};
+use wasmtime_wasi::{p2, p3};
+use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
 
-use super::linkers::Linkers;
-use super::state::GuestState;
+use super::command::Command;
+use super::linkers::{Linkers, OFFERED};
+use super::service::Handler;
 use crate::compile::{Code, one_line};
 
-/// What a service of WASI 0.2 exports. A component that also exports [`RUN`] is a service: toolchains add the latter
-/// to what is made to be served.
-const HANDLER: &str = "wasi:http/incoming-handler@0.2.";
-/// What a command of WASI 0.2 exports.
-const RUN: &str = "wasi:cli/run@0.2.";
+/// What services export.
+const HANDLER_P2: &str = "wasi:http/incoming-handler@0.2.";
+const HANDLER_P3: &str = "wasi:http/handler@0.3.";
+/// What commands export.
+const RUN_P2: &str = "wasi:cli/run@0.2.";
+const RUN_P3: &str = "wasi:cli/run@0.3.";
 
 /// A program, ready to be instantiated any number of times, for any container: nothing of a pod is in it.
 pub(crate) enum Program {
-    /// A core module of WASI 0.1 with a `_start`.
-    Module(InstancePre<GuestState>),
-    /// A component that runs to its end.
-    Command(CommandPre<GuestState>),
-    /// A component that answers HTTP requests.
-    Service(ProxyPre<GuestState>),
+    /// It runs to its end.
+    Command(Command),
+    /// It answers HTTP requests.
+    Service {
+        /// What answers them.
+        handler: Handler,
+        /// It can be run as well: toolchains add that to what is made to be served.
+        command: Option<Command>,
+    },
 }
 
 /// Code that cannot run here, however often it is tried.
@@ -33,11 +38,11 @@ pub(crate) enum UnfitProgram {
     )]
     NotACommand,
     #[error(
-        "the component exports neither `wasi:http/incoming-handler@0.2` nor `wasi:cli/run@0.2`, only {0}: \
-         it is no service and no command of WASI 0.2"
+        "the component exports neither `wasi:http/incoming-handler@0.2`, `wasi:http/handler@0.3` nor \
+         `wasi:cli/run@0.2` or `@0.3`, only {0}: it is no service and no command"
     )]
     UnknownWorld(String),
-    #[error("this node offers only WASI 0.1, WASI 0.2 and wasi:http 0.2: {0}")]
+    #[error("this node offers {OFFERED}: {0}")]
     MissingImport(String),
 }
 
@@ -49,6 +54,14 @@ impl Program {
             Code::Component(component) => component_program(engine, linkers, component),
         }
     }
+
+    /// What runs if it is given a command line.
+    pub(crate) fn command(&self) -> Option<&Command> {
+        match self {
+            Self::Command(command) => Some(command),
+            Self::Service { command, .. } => command.as_ref(),
+        }
+    }
 }
 
 fn module_program(linkers: &Linkers, module: &Module) -> Result<Program, UnfitProgram> {
@@ -57,7 +70,8 @@ fn module_program(linkers: &Linkers, module: &Module) -> Result<Program, UnfitPr
     if !module.get_export("_start").is_some_and(is_start) {
         return Err(UnfitProgram::NotACommand);
     }
-    linkers.modules.instantiate_pre(module).map(Program::Module).map_err(missing_import)
+    let linked = linkers.modules.instantiate_pre(module).map_err(missing_import)?;
+    Ok(Program::Command(Command::Module(linked)))
 }
 
 fn component_program(
@@ -67,15 +81,32 @@ fn component_program(
 ) -> Result<Program, UnfitProgram> {
     let ty = component.component_type();
     let exports = |name: &str| ty.exports(engine).any(|(export, _)| export.starts_with(name));
-    let (is_service, is_command) = (exports(HANDLER), exports(RUN));
-    if !is_service && !is_command {
+    let known = [HANDLER_P3, HANDLER_P2, RUN_P3, RUN_P2].map(exports);
+    if known == [false; 4] {
         return Err(UnfitProgram::UnknownWorld(list_exports(engine, &ty)));
     }
     let linked = linkers.components.instantiate_pre(component).map_err(missing_import)?;
-    if is_service {
-        ProxyPre::new(linked).map(Program::Service).map_err(missing_import)
+    // Of two versions the newer one is what it was written for.
+    let [handles_p3, handles_p2, runs_p3, runs_p2] = known;
+    let command = if runs_p3 {
+        Some(p3::bindings::CommandPre::new(linked.clone()).map(Command::P3))
+    } else if runs_p2 {
+        Some(p2::bindings::CommandPre::new(linked.clone()).map(Command::P2))
     } else {
-        CommandPre::new(linked).map(Program::Command).map_err(missing_import)
+        None
+    };
+    let command = command.transpose().map_err(missing_import)?;
+    let handler = if handles_p3 {
+        Some(http_p3::bindings::ServicePre::new(linked).map(Handler::P3))
+    } else if handles_p2 {
+        Some(http_p2::bindings::ProxyPre::new(linked).map(Handler::P2))
+    } else {
+        None
+    };
+    match (handler.transpose().map_err(missing_import)?, command) {
+        (Some(handler), command) => Ok(Program::Service { handler, command }),
+        (None, Some(command)) => Ok(Program::Command(command)),
+        (None, None) => Err(UnfitProgram::UnknownWorld(list_exports(engine, &ty))),
     }
 }
 
@@ -108,7 +139,10 @@ mod tests {
 
     #[test]
     fn a_module_is_a_command_by_its_start_function() {
-        assert!(matches!(link("(module (func (export \"_start\")))"), Ok(Program::Module(_))));
+        assert!(matches!(
+            link("(module (func (export \"_start\")))"),
+            Ok(Program::Command(Command::Module(_)))
+        ));
         for library in [
             "(module (func (export \"_initialize\")))",
             "(module (func (export \"_start\") (param i32)))",
@@ -130,13 +164,43 @@ mod tests {
     #[test]
     fn a_component_of_another_world_is_refused_by_what_it_exports() {
         assert!(link("(component)").err().unwrap().contains("only nothing"));
-        let p3 = "(component (instance $i) (export \"wasi:cli/run@0.3.0\" (instance $i)))";
-        let error = link(p3).err().unwrap();
-        assert!(error.contains("`wasi:cli/run@0.3.0`"), "{error}");
+        let future = "(component (instance $i) (export \"wasi:cli/run@0.4.0\" (instance $i)))";
+        let error = link(future).err().unwrap();
+        assert!(error.contains("only `wasi:cli/run@0.4.0`"), "{error}");
         let needy = "(component
             (import \"acme:db/sql@1.4.0\" (instance (export \"query\" (func))))
             (instance $i) (export \"wasi:cli/run@0.2.0\" (instance $i)))";
         let error = link(needy).err().unwrap();
         assert!(error.contains("acme:db/sql@1.4.0") && error.contains("query"), "{error}");
     }
+
+    #[test]
+    fn what_is_not_offered_is_refused_by_its_name_and_version() {
+        for (interface, function) in [
+            ("wasi:keyvalue/store@0.2.0-draft", "open"),
+            ("wasi:tls/types@0.2.0-draft", "connect"),
+            ("wasi:blobstore/blobstore@0.2.0-draft", "create-container"),
+            ("wasi:nn/graph@0.2.0-rc-2024-10-28", "load"),
+            ("wasi:sockets/types@0.3.0", "send"),
+            ("wasi:sockets/ip-name-lookup@0.3.0", "resolve-addresses"),
+            ("wasi:config/store@0.3.0", "get"),
+        ] {
+            let needy = format!(
+                "(component
+                    (import \"{interface}\" (instance (export \"{function}\" (func))))
+                    (instance $i) (export \"wasi:cli/run@0.2.0\" (instance $i)))"
+            );
+            let error = link(&needy).err().unwrap();
+            assert!(error.starts_with("this node offers WASI 0.1") && error.contains(interface), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_service_may_be_a_command_as_well() {
+        let both = link(SERVICE_AND_COMMAND).unwrap();
+        assert!(matches!(&both, Program::Service { handler: Handler::P2(_), command: Some(Command::P2(_)) }));
+        assert!(both.command().is_some());
+    }
+
+    const SERVICE_AND_COMMAND: &str = include_str!("../../tests/support/service_and_command.wat");
 }

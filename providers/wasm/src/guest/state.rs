@@ -6,13 +6,15 @@ use wasmtime::Store;
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::memory::{ContainerMemory, InstanceMemory};
 use super::meter::{CpuMeter, Metered};
 use super::outcome::{Failure, Outcome};
+use super::stdio::{ContainerStdio, Notes, Stdio};
 use crate::engine::Engine;
-use crate::logs::{ContainerLog, LogStream, Source, Tag};
+use crate::logs::{ContainerLog, Source};
 use crate::network::{GuestNet, GuestNetView, PodNet};
 
 /// Handles that one instance may hold at a time (streams, sockets, files, requests). Stops a guest that opens
@@ -29,7 +31,9 @@ pub(crate) struct ContainerEnv {
     /// Where components start. Core modules of WASI 0.1 have no way to learn it: their libc starts at `/`.
     pub(crate) working_dir: String,
     pub(crate) files: WasiFilesystemCtx,
-    pub(crate) log: Arc<ContainerLog>,
+    /// What `wasi:config` answers.
+    pub(crate) config: Arc<WasiConfigVariables>,
+    pub(crate) stdio: ContainerStdio,
     pub(crate) memory: Arc<ContainerMemory>,
     pub(crate) cpu: Arc<CpuMeter>,
     pub(crate) net: Arc<PodNet>,
@@ -39,14 +43,11 @@ pub(crate) struct ContainerEnv {
 }
 
 impl ContainerEnv {
-    /// A store for a new instance. `last_line` says how a last line of output without a newline is marked.
-    pub(crate) fn store(&self, last_line: Tag) -> Store<GuestState> {
+    /// A store for a new instance.
+    pub(crate) fn store(&self, arguments: &[String], stdio: Stdio) -> Store<GuestState> {
         let mut builder = WasiCtx::builder();
-        builder
-            .args(&self.arguments)
-            .envs(&self.environment)
-            .stdout(LogStream::new(self.log.clone(), Source::Stdout, last_line))
-            .stderr(LogStream::new(self.log.clone(), Source::Stderr, last_line));
+        builder.args(arguments).envs(&self.environment);
+        stdio.configure(&mut builder);
         if !self.working_dir.is_empty() {
             builder.initial_cwd(&self.working_dir);
         }
@@ -57,9 +58,12 @@ impl ContainerEnv {
         view.table.set_max_capacity(MOST_HANDLES);
         let state = GuestState {
             wasi,
+            config: self.config.clone(),
             http: WasiHttpCtx::new(),
             net: self.net.guest(),
             memory: InstanceMemory::new(self.memory.clone()),
+            log: self.stdio.log().clone(),
+            was_refused: false,
         };
         let mut store = Store::new(self.engine.wasmtime(), state);
         store.limiter(|state| &mut state.memory);
@@ -73,11 +77,11 @@ impl ContainerEnv {
         store
     }
 
-    /// What an error means for the container. Where in the guest it happened goes to the container's log.
-    pub(crate) fn failed(&self, error: &wasmtime::Error) -> Outcome {
+    /// What an error means. Where in the guest it happened goes to `notes`.
+    pub(crate) fn failed(error: &wasmtime::Error, notes: &Notes) -> Outcome {
         let Failure { outcome, trace } = Failure::of(error);
         if let Some(trace) = trace {
-            self.log.note(Source::Stderr, &trace);
+            notes.write(&trace);
         }
         outcome
     }
@@ -92,14 +96,28 @@ impl ContainerEnv {
 pub(crate) struct GuestState {
     /// The tables of WASI 0.1 and 0.2; the former are empty for components.
     wasi: WasiP1Ctx,
+    config: Arc<WasiConfigVariables>,
     http: WasiHttpCtx,
     net: GuestNet,
     memory: InstanceMemory,
+    log: Arc<ContainerLog>,
+    was_refused: bool,
 }
 
 impl GuestState {
     pub(crate) fn wasi_p1(&mut self) -> &mut WasiP1Ctx {
         &mut self.wasi
+    }
+
+    pub(crate) fn config(&mut self) -> WasiConfig<'_> {
+        WasiConfig::new(&self.config)
+    }
+
+    /// Says in the container's log why a call cannot do what it is for; once for each instance.
+    pub(crate) fn refused(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.was_refused, true) {
+            self.log.note(Source::Stderr, why);
+        }
     }
 
     pub(crate) fn memory(&self) -> &InstanceMemory {

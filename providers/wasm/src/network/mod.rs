@@ -42,6 +42,7 @@ mod traffic;
 
 pub use error::NetworkError;
 pub use guest::{GuestNet, GuestNetView};
+pub(crate) use http_client::TimedBody;
 pub use network::{DEFAULT_BLOCK, Network, NetworkConfig, PodRangeConfig};
 pub use pod::PodNet;
 pub use sockets::add_to_linker;

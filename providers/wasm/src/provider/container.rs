@@ -6,8 +6,10 @@ use coracle_provider::{ContainerState, ContainerStats, ContainerStatus, MemorySt
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::guest::{ContainerEnv, Outcome, Program, Stop, request_stop};
+use crate::guest::{ContainerEnv, Outcome, Program, Reuse, Stop, request_stop};
 use crate::logs::ContainerLog;
 
 /// A container.
@@ -16,6 +18,10 @@ pub(super) struct Container {
     status: watch::Sender<Arc<ContainerStatus>>,
     stop: watch::Sender<Option<Stop>>,
     phase: Mutex<Phase>,
+    /// Commands that run beside its own program.
+    pub(super) commands: TaskTracker,
+    /// It has ended, and those commands end with it.
+    ended: CancellationToken,
 }
 
 /// How far the container has come. It goes before the status, which changes only once a record is written.
@@ -33,6 +39,8 @@ pub(super) struct Guest {
     pub(super) program: Arc<Program>,
     pub(super) env: Arc<ContainerEnv>,
     pub(super) serving_port: u16,
+    /// How often a service uses its instances.
+    pub(super) reuse: Reuse,
 }
 
 impl Container {
@@ -55,6 +63,8 @@ impl Container {
             status: watch::Sender::new(Arc::new(status)),
             stop: watch::Sender::new(None),
             phase: Mutex::new(phase),
+            commands: TaskTracker::new(),
+            ended: CancellationToken::new(),
         })
     }
 
@@ -118,9 +128,17 @@ impl Container {
         ready
     }
 
-    /// It has ended, and gives back what it has.
-    pub(super) fn end(&self) {
+    /// Its program has ended: so do the commands beside it, and it gives back what it has.
+    pub(super) async fn end(&self) {
+        self.ended.cancel();
+        self.commands.close();
+        self.commands.wait().await;
         *self.phase.lock() = Phase::Ended;
+    }
+
+    /// Cancelled once its program has ended.
+    pub(super) fn ended(&self) -> &CancellationToken {
+        &self.ended
     }
 
     /// Whether anything of it may run.
@@ -128,12 +146,17 @@ impl Container {
         matches!(*self.phase.lock(), Phase::Started(_))
     }
 
-    /// Its log; none unless it runs.
-    pub(super) fn log(&self) -> Option<Arc<ContainerLog>> {
+    /// What runs in it; none unless it runs.
+    pub(super) fn guest(&self) -> Option<Arc<Guest>> {
         match &*self.phase.lock() {
-            Phase::Started(guest) => Some(guest.env.log.clone()),
+            Phase::Started(guest) => Some(guest.clone()),
             Phase::Ready(_) | Phase::Ended => None,
         }
+    }
+
+    /// Its log; none unless it runs.
+    pub(super) fn log(&self) -> Option<Arc<ContainerLog>> {
+        self.guest().map(|guest| guest.env.stdio.log().clone())
     }
 
     /// What it has used so far; none unless it runs.

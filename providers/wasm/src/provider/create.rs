@@ -12,7 +12,10 @@ use jiff::Timestamp;
 use super::container::{Container, Guest};
 use super::sandbox::Sandbox;
 use super::{Shared, new_id, no_sandbox, not_ready, record_error};
-use crate::guest::{ContainerEnv, ContainerMemory, CpuMeter, arguments, environment, open_files};
+use crate::guest::{
+    ContainerEnv, ContainerMemory, ContainerStdio, CpuMeter, Program, Reuse, arguments, environment,
+    open_files,
+};
 use crate::image::Artifact;
 
 impl Shared {
@@ -28,7 +31,6 @@ impl Shared {
         {
             return Ok(existing.status());
         }
-        refuse_what_is_missing(&config)?;
         let artifact = self.images.artifact(&config.image_ref)?;
         let program =
             self.programs.get(&artifact.wasm, self.guests.files()).await.map_err(|error| Error {
@@ -38,10 +40,11 @@ impl Shared {
                 ),
                 ..error
             })?;
+        let reuse = fitting(&program, &sandbox.status(), &config)?;
         let image_id = self.image_id(&artifact).await?;
         let status = new_status(&sandbox.status(), log_path(&sandbox, &config), &config, image_id);
         let env = self.environment(&status, &sandbox, &config, &artifact).await?;
-        let guest = Guest { program, env, serving_port: config.serving_port };
+        let guest = Guest { program, env, serving_port: config.serving_port, reuse };
         self.journal.put(&status).await.map_err(|error| record_error(&status.id, error))?;
         let id = status.id.clone();
         let added = self.tables.add_container(Container::new(status, guest));
@@ -82,12 +85,15 @@ impl Shared {
         let image = &artifact.config;
         let working_dir =
             if config.working_dir.is_empty() { &image.working_dir } else { &config.working_dir };
+        let environment = environment(image, &config.envs);
+        let log = self.logs.log(status.log_path.clone());
         Ok(Arc::new(ContainerEnv {
             arguments: arguments(image, &config.image.image, &config.command, &config.args),
-            environment: environment(image, &config.envs),
+            config: Arc::new(environment.iter().cloned().collect()),
+            environment,
             working_dir: working_dir.clone(),
             files,
-            log: self.logs.log(status.log_path.clone()),
+            stdio: ContainerStdio::new(log, config.stdin, config.stdin_once, config.tty),
             memory: ContainerMemory::new(self.memory_limit(&config.resources)),
             cpu: Arc::new(CpuMeter::default()),
             net,
@@ -126,15 +132,19 @@ impl Shared {
     }
 }
 
-/// Refuses by name what guests of this provider cannot have.
-fn refuse_what_is_missing(config: &ContainerConfig) -> Result<()> {
+/// How a service uses its instances, after refusing by name what a container asks for and its program cannot have.
+fn fitting(program: &Program, sandbox: &SandboxStatus, config: &ContainerConfig) -> Result<Reuse> {
+    let Program::Service { handler, .. } = program else { return Ok(Reuse::default()) };
     let feature = match config {
         ContainerConfig { tty: true, .. } => "a terminal (`tty: true`)",
         ContainerConfig { stdin: true, .. } => "open standard input (`stdin: true`)",
-        _ => return Ok(()),
+        _ => {
+            let reuse = Reuse::from_annotations(&sandbox.annotations, handler.is_p3());
+            return reuse.map_err(|error| Error::invalid(error.to_string()));
+        }
     };
     Err(Error::invalid(format!(
-        "container {:?} wants {feature}, which WebAssembly containers do not have",
+        "container {:?} wants {feature}, and its program is an HTTP service, whose instances live for requests",
         config.name
     )))
 }

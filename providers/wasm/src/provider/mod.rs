@@ -11,6 +11,7 @@ mod runtimes;
 mod sandbox;
 mod single_flight;
 mod spawner;
+mod streaming;
 mod tables;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};

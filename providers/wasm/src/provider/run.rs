@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 
 use super::container::{Container, Guest, exited};
 use super::{Shared, no_container, record_error};
-use crate::guest::{Command, Outcome, Program, Service, Stop, run_command};
+use crate::guest::{Outcome, Program, Service, Stop, run_main};
 
 /// How long the end of a container waits for its last output to be in its log. A disk that hangs must not keep a
 /// container from ending.
@@ -37,16 +37,19 @@ impl Shared {
             started_at: Some(Timestamp::now()),
             ..(*container.status()).clone()
         };
-        let command = match &*guest.program {
-            Program::Module(program) => Command::Module(program.clone()),
-            Program::Command(program) => Command::Component(program.clone()),
-            Program::Service(program) => {
+        match &*guest.program {
+            Program::Command(command) => {
+                self.prepare_to_run(guest, &running).await?;
+                let work = run_main(guest.env.clone(), command.clone(), container.stop_wishes());
+                Ok(self.show_start(container, guest, running, work, &self.options.control))
+            }
+            Program::Service { handler, .. } => {
                 // A port that is taken is not the guest's fault.
                 let listener = guest.env.net.listen_tcp(guest.serving_port)?;
                 self.prepare_to_run(guest, &running).await?;
+                let (env, reuse, wishes) = (guest.env.clone(), guest.reuse.clone(), container.stop_wishes());
                 let limits = self.options.services.clone();
-                let (env, wishes) = (guest.env.clone(), container.stop_wishes());
-                return Ok(match Service::prepare(env, program.clone(), limits, wishes).await {
+                Ok(match Service::prepare(env, handler.clone(), limits, reuse, wishes).await {
                     Ok(service) => {
                         let work = service.serve(listener, container.stop_wishes());
                         self.show_start(container, guest, running, work, &self.options.io)
@@ -55,18 +58,15 @@ impl Shared {
                         self.tables.update_container(container, running);
                         self.end(container, guest, outcome).await
                     }
-                });
+                })
             }
-        };
-        self.prepare_to_run(guest, &running).await?;
-        let work = run_command(guest.env.clone(), command, container.stop_wishes());
-        Ok(self.show_start(container, guest, running, work, &self.options.control))
+        }
     }
 
     /// Writes down that the guest runs before it does, so that after a crash nothing runs a second time; and makes its
     /// log, so that there is something to link to.
     async fn prepare_to_run(&self, guest: &Guest, running: &ContainerStatus) -> Result<()> {
-        let (recorded, log) = tokio::join!(self.journal.put(running), guest.env.log.reopen());
+        let (recorded, log) = tokio::join!(self.journal.put(running), guest.env.stdio.log().reopen());
         recorded.map_err(|error| record_error(&running.id, error))?;
         log.map_err(|error| {
             Error::internal(format!("cannot open the log {}: {error}", running.log_path.display()))
@@ -94,13 +94,14 @@ impl Shared {
 
     async fn end(&self, container: &Container, guest: &Guest, outcome: Outcome) -> Arc<ContainerStatus> {
         let status = exited(&container.status(), outcome);
-        if tokio::time::timeout(LOG_PATIENCE, guest.env.log.drained()).await.is_err() {
+        guest.env.stdio.end();
+        if tokio::time::timeout(LOG_PATIENCE, guest.env.stdio.log().drained()).await.is_err() {
             tracing::warn!(
                 container = container.id,
                 "a container has ended, and its log is not complete yet"
             );
         }
-        container.end();
+        container.end().await;
         self.record_end(container, status).await
     }
 

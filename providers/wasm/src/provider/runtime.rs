@@ -1,4 +1,4 @@
-//! `RuntimeService` and `StreamingService`.
+//! `RuntimeService`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,8 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use coracle_provider::{
     Condition, ContainerConfig, ContainerStats, ContainerStatus, Error, EventStream, Provider, Result,
-    Revision, RuntimeHandler, RuntimeService, RuntimeStatus, SandboxConfig, SandboxStatus, Snapshot,
-    StreamingService, Version,
+    Revision, RuntimeHandler, RuntimeService, RuntimeStatus, SandboxConfig, SandboxStatus, Snapshot, Version,
 };
 
 use super::{WasmProvider, no_container};
@@ -109,5 +108,3 @@ impl RuntimeService for WasmProvider {
         })
     }
 }
-
-impl StreamingService for WasmProvider {}

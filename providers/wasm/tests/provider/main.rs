@@ -6,8 +6,11 @@
 mod support;
 
 mod artifacts;
+mod attach;
 mod client;
 mod commands;
+mod exec;
 mod lifecycle;
 mod networks;
 mod services;
+mod serving;

@@ -13,11 +13,11 @@ use crate::client::Client;
 use crate::support::{Host, env, guest, log, within};
 
 /// A port that nothing uses, unless somebody is quicker.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-async fn serve(
+pub(crate) async fn serve(
     host: &Host,
     adjust: impl FnOnce(&mut coracle_provider::ContainerConfig),
 ) -> (Arc<ContainerStatus>, SocketAddr) {

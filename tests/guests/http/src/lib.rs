@@ -1,16 +1,21 @@
-//! Answers HTTP requests and writes a line to its log for each. By path:
+//! Answers HTTP requests and writes a line to its log for each but `/quiet`. By path:
 //!
 //! - `/env` its environment, `/env/NAME` one variable
 //! - `/file/PATH` a file
 //! - `/echo` the request's body
+//! - `/count` how many requests this instance has begun, this one included
+//! - `/authority` the authority that the request names; `/header/NAME` one of its headers
+//! - `/trickle/COUNT` so many lines, with a pause after each
 //! - `/status/CODE` that status
 //! - `/slow/MILLISECONDS` after a while
 //! - `/fetch/AUTHORITY/PATH` what another server answers
+//! - `/compute/COUNT` a number that takes a while to find
 //! - `/trap` nothing: it traps; `/spin` nothing: it computes for ever
 //! - anything else: hello, with the path
 
 use std::hint::black_box;
 use std::io::Write as _;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use wasip2::exports::http::incoming_handler::Guest;
@@ -25,10 +30,18 @@ struct Http;
 
 wasip2::http::proxy::export!(Http);
 
+static REQUESTS: AtomicU32 = AtomicU32::new(0);
+
 impl Guest for Http {
     fn handle(request: IncomingRequest, outparam: ResponseOutparam) {
+        REQUESTS.fetch_add(1, Ordering::Relaxed);
         let path = request.path_with_query().unwrap_or_else(|| "/".into());
-        println!("{path}");
+        if path != "/quiet" {
+            println!("{path}");
+        }
+        if let Some(count) = path.strip_prefix("/trickle/") {
+            return trickle(outparam, count.parse().unwrap_or(1));
+        }
         let (status, body) = answer(&path, &request);
         respond(outparam, status, &body);
     }
@@ -43,6 +56,13 @@ fn answer(path: &str, request: &IncomingRequest) -> Answer {
         "env" => environment(rest),
         "file" => file(rest),
         "echo" => or_bad_gateway(request.consume().map_err(|()| "no body".to_owned()).and_then(read_all)),
+        "compute" => (200, compute(rest.parse().unwrap_or(1)).to_string().into()),
+        "count" => (200, REQUESTS.load(Ordering::Relaxed).to_string().into()),
+        "authority" => (200, request.authority().unwrap_or_default().into()),
+        "header" => match request.headers().get(rest).pop() {
+            Some(value) => (200, value),
+            None => (404, Vec::new()),
+        },
         "status" => (rest.parse().unwrap_or(400), path.into()),
         "slow" => {
             std::thread::sleep(Duration::from_millis(rest.parse().unwrap_or(1000)));
@@ -79,6 +99,12 @@ fn spin() -> ! {
     }
 }
 
+/// How many primes there are below a number.
+fn compute(limit: u32) -> usize {
+    let is_prime = |number: &u32| (2..*number).take_while(|d| d * d <= *number).all(|d| number % d != 0);
+    (2..black_box(limit)).filter(is_prime).count()
+}
+
 fn fetch(target: &str) -> Result<Vec<u8>, String> {
     let (authority, path) = target.split_once('/').unwrap_or((target, ""));
     let request = OutgoingRequest::new(Fields::new());
@@ -107,6 +133,20 @@ fn read_all(body: IncomingBody) -> Result<Vec<u8>, String> {
 
 fn or_bad_gateway(result: Result<Vec<u8>, String>) -> Answer {
     result.map_or_else(|error| (502, format!("{error}\n").into()), |body| (200, body))
+}
+
+fn trickle(outparam: ResponseOutparam, count: u32) {
+    let response = OutgoingResponse::new(Fields::new());
+    let Ok(body) = response.body() else { return };
+    ResponseOutparam::set(outparam, Ok(response));
+    if let Ok(mut stream) = body.write() {
+        for number in 1..=count {
+            let _ = writeln!(stream, "{number}");
+            let _ = std::io::Write::flush(&mut stream);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    let _ = OutgoingBody::finish(body, None);
 }
 
 /// A client that has gone away is no reason to trap, so errors end the answer quietly.

@@ -1,4 +1,4 @@
-//! A response's body with a limit on the time between its parts.
+//! A body with a limit on the time between its parts.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,14 +11,14 @@ use tokio::time::{Sleep, sleep};
 use wasmtime_wasi_http::Error;
 
 /// Fails if the next part of the body takes longer than the limit. Only waiting starts a timer.
-pub(super) struct TimedBody {
+pub(crate) struct TimedBody {
     incoming: Incoming,
     limit: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl TimedBody {
-    pub(super) fn new(incoming: Incoming, limit: Duration) -> Self {
+    pub(crate) fn new(incoming: Incoming, limit: Duration) -> Self {
         Self { incoming, limit, waiting: None }
     }
 }

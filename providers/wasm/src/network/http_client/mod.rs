@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::timeout;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
-use self::body::TimedBody;
+pub(crate) use self::body::TimedBody;
 use self::connector::{CONNECT_TIMEOUT, Connector};
 use self::error::from_client;
 use super::pod::PodNet;

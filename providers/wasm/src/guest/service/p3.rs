@@ -1,0 +1,143 @@
+//! Instances of WASI 0.3: many requests at once.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::Poll;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use wasmtime::component::Accessor;
+use wasmtime_wasi_http::WasiHttpView;
+use wasmtime_wasi_http::p3::Request;
+use wasmtime_wasi_http::p3::bindings::{Service as Instance, ServicePre};
+
+use super::Service;
+use super::instances::{End, Job, Seat};
+use super::respond::Hold;
+use crate::guest::state::GuestState;
+
+/// How long an instance may work on after all of its answers are complete, if it gets no more requests. It holds no turn
+/// then, so nothing else bounds how many of them there are.
+const AFTER_REQUESTS: Duration = Duration::from_secs(60);
+
+/// Answers requests until there are no more for this instance, and it has nothing left to do. An error ends it, and with
+/// it all of its requests.
+pub(super) async fn run(
+    service: &Service,
+    pre: &ServicePre<GuestState>,
+    seat: &mut Seat,
+    first: Job,
+) -> wasmtime::Result<()> {
+    let mut store = service.store();
+    let yielded = Arc::new(AtomicBool::new(false));
+    store.epoch_deadline_callback({
+        let yielded = yielded.clone();
+        move |_| {
+            yielded.store(true, Ordering::Relaxed);
+            Ok(wasmtime::UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        }
+    });
+    let instance = match pre.instantiate_async(&mut store).await {
+        Ok(instance) => instance,
+        Err(error) => {
+            let _ = first.end.send(End::of(&error));
+            return Err(error);
+        }
+    };
+    let busy = seat.busy();
+    busy.set(true);
+    let mut work =
+        pin!(store.run_concurrent(async |accessor| serve(service, accessor, &instance, seat, first).await));
+    std::future::poll_fn(|cx| {
+        let polled = work.as_mut().poll(cx);
+        // While it computes it takes nothing else: one that is idle, or a new one, is quicker.
+        busy.set(polled.is_pending() && yielded.swap(false, Ordering::Relaxed));
+        polled
+    })
+    .await?
+}
+
+async fn serve(
+    service: &Service,
+    accessor: &Accessor<GuestState>,
+    instance: &Instance,
+    seat: &mut Seat,
+    first: Job,
+) -> wasmtime::Result<()> {
+    let mut begun = vec![Arc::downgrade(&first.hold)];
+    let mut calls = FuturesUnordered::new();
+    calls.push(answer(accessor, instance, first));
+    let mut more = service.instances.reuse.count > 1;
+    while more || !calls.is_empty() {
+        // Bodies are sent, and other things done, after a call has returned.
+        let is_idle = calls.is_empty() && has_nothing_to_do(accessor).await;
+        tokio::select! {
+            biased;
+            Some(done) = calls.next(), if !calls.is_empty() => {
+                done?;
+                seat.done();
+            }
+            job = seat.next(service, is_idle), if more => match job {
+                Some(job) => {
+                    seat.busy().set(true);
+                    begun.retain(is_in_flight);
+                    begun.push(Arc::downgrade(&job.hold));
+                    calls.push(answer(accessor, instance, job));
+                }
+                None => more = false,
+            },
+            () = nothing_to_do(accessor), if more && calls.is_empty() && !is_idle => {}
+        }
+    }
+    loop {
+        tokio::select! {
+            () = nothing_to_do(accessor) => return Ok(()),
+            () = tokio::time::sleep(AFTER_REQUESTS) => {
+                if !begun.iter().any(is_in_flight) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// Whether the answer to a request is not complete yet.
+fn is_in_flight(request: &Weak<Hold>) -> bool {
+    request.strong_count() > 0
+}
+
+async fn nothing_to_do(accessor: &Accessor<GuestState>) {
+    std::future::poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+}
+
+async fn has_nothing_to_do(accessor: &Accessor<GuestState>) -> bool {
+    std::future::poll_fn(|cx| Poll::Ready(accessor.poll_no_interesting_tasks(cx).is_ready())).await
+}
+
+async fn answer(accessor: &Accessor<GuestState>, instance: &Instance, job: Job) -> wasmtime::Result<()> {
+    let Job { request, responder, end, hold } = job;
+    let (request, sent) = accessor.with(|mut store| {
+        let (request, sent) = Request::from_http(store.data_mut().http().hooks, request);
+        (request, Box::pin(sent) as BoxFuture<'static, _>)
+    });
+    let answered = match instance.handle(accessor, request).await {
+        Ok(Ok(response)) => accessor.with(|store| response.into_http(store, sent)).map(Ok),
+        Ok(Err(code)) => Ok(Err(format!("{code:?}"))),
+        Err(error) => Err(error),
+    };
+    drop(hold);
+    match answered {
+        Ok(answer) => {
+            // The client may have gone away.
+            let _ = responder.send(answer);
+            Ok(())
+        }
+        Err(error) => {
+            let _ = end.send(End::of(&error));
+            Err(error)
+        }
+    }
+}
