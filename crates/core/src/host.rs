@@ -10,9 +10,11 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodStatus};
 use tokio::time::Instant;
 
-/// What the kubelet's own API asks of the kubelet. Nothing here changes anything.
+use crate::sessions::Sessions;
+
+/// What the kubelet's own API asks of the kubelet. Nothing but sessions changes anything.
 #[async_trait]
-pub trait HostInterface: Send + Sync {
+pub trait HostInterface: Sessions {
     /// All pods bound to this node, each with its newest status (`GetPods`).
     fn pods(&self) -> Vec<Arc<Pod>>;
 

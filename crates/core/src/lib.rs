@@ -34,6 +34,7 @@ pub mod reason_cache;
 pub mod recorder;
 pub mod references;
 pub mod runtime_state;
+pub mod sessions;
 pub mod status;
 pub mod token_bucket;
 pub mod work_queue;

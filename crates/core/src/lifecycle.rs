@@ -11,7 +11,7 @@ use crate::prober::http_get_request;
 use crate::recorder::{Recorder, reason};
 
 /// Nothing limits a hook but the end of its container; providers want a number.
-const UNLIMITED: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const UNLIMITED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The container that a hook belongs to.
 #[derive(Clone)]

@@ -28,6 +28,9 @@ pub struct Limits {
     /// Logs that are read at once. Attack: an allowed but runaway client follows logs until the node is out of
     /// inotify instances, of which a user has 128 by default.
     pub max_log_streams: usize,
+    /// Sessions at once: exec, attach, port-forward and run. Attack: an allowed but runaway client opens sessions until
+    /// the node is out of memory; each may hold half a megabyte.
+    pub max_sessions: usize,
     /// How long requests under way may go on after a shutdown began.
     pub shutdown_grace: Duration,
 }
@@ -44,6 +47,7 @@ impl Default for Limits {
             max_concurrent_streams: 100,
             keep_alive_interval: Duration::from_secs(15),
             max_log_streams: 256,
+            max_sessions: 512,
             shutdown_grace: Duration::from_secs(5),
         }
     }

@@ -36,13 +36,19 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 pub struct ServerOptions {
     /// Whether logs, exec and the like are served (`enableDebuggingHandlers` in the configuration).
     pub enable_debugging_handlers: bool,
+    /// How long a session may be idle; zero is for ever (`streamingConnectionIdleTimeout`).
+    pub streaming_connection_idle_timeout: Duration,
     /// What clients may use up.
     pub limits: Limits,
 }
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        Self { enable_debugging_handlers: true, limits: Limits::default() }
+        Self {
+            enable_debugging_handlers: true,
+            streaming_connection_idle_timeout: Duration::from_secs(4 * 60 * 60),
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -57,7 +63,10 @@ pub async fn listen_and_serve_kubelet_server(
     shutdown: CancellationToken,
 ) -> Result<(), TlsError> {
     let tls = TlsServer::new(tls, auth.wants_client_certificates())?;
-    let routes = routes::kubelet(host, &options, shutdown.clone());
+    // Sessions and followed logs end with the server, whether it is shut down or dropped.
+    let end = shutdown.child_token();
+    let _end_on_drop = end.clone().drop_guard();
+    let routes = routes::kubelet(host, &options, end);
     let routes = routes.layer(from_fn_with_state(Arc::new(auth), require_auth));
     Server { transport: Transport::Tls(tls), routes, limits: options.limits }.serve(listener, shutdown).await;
     Ok(())
@@ -71,7 +80,7 @@ pub async fn listen_and_serve_kubelet_read_only_server(
     limits: Limits,
     shutdown: CancellationToken,
 ) {
-    let options = ServerOptions { enable_debugging_handlers: false, limits };
+    let options = ServerOptions { enable_debugging_handlers: false, limits, ..ServerOptions::default() };
     let routes = routes::kubelet(host, &options, shutdown.clone());
     Server { transport: Transport::Plain, routes, limits: options.limits }.serve(listener, shutdown).await;
 }

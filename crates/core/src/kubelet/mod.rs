@@ -9,6 +9,7 @@ mod kept;
 mod pod_syncer;
 mod run;
 mod run_once;
+mod sessions;
 mod sync_handler;
 mod sync_loop;
 

@@ -8,19 +8,15 @@ use crate::auth::is_subpath;
 use crate::text::text;
 
 /// What upstream serves besides.
-const NOT_SERVED: [&str; 15] = [
+const NOT_SERVED: [&str; 11] = [
     "/allocatedPods",
-    "/attach",
     "/checkpoint",
     "/configz",
     "/debug/flags/v",
     "/debug/pprof",
-    "/exec",
     "/flagz",
     "/logs",
     "/metrics",
-    "/portForward",
-    "/run",
     "/runningpods",
     "/stats",
     "/statusz",

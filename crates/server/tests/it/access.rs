@@ -27,7 +27,7 @@ const PATHS: [(&str, &str, u16, &str); 14] = [
     ("GET", "/metrics/cadvisor", 501, "metrics"),
     ("GET", "/stats/summary", 501, "stats"),
     ("GET", "/logs/", 501, "log"),
-    ("POST", "/exec/ns/pod/c", 501, "proxy"),
+    ("POST", "/exec/ns/pod/c", 400, "proxy"),
     ("GET", "/runningpods/", 501, "pods proxy"),
     ("GET", "/", 404, "proxy"),
     ("GET", "/nonsense", 404, "proxy"),
@@ -135,10 +135,6 @@ async fn what_is_not_served_says_so_by_name() {
     let server = TestServer::start(Setup::default()).await;
     let mut admin = server.admin().await;
     for (path, body) in [
-        ("/exec/ns/pod/c?command=ls", "/exec is not served by this kubelet\n"),
-        ("/attach/ns/pod/uid/c", "/attach is not served by this kubelet\n"),
-        ("/portForward/ns/pod", "/portForward is not served by this kubelet\n"),
-        ("/run/ns/pod/c", "/run is not served by this kubelet\n"),
         ("/metrics/resource", "/metrics is not served by this kubelet\n"),
         ("/stats/summary", "/stats is not served by this kubelet\n"),
         ("/logs/", "/logs is not served by this kubelet\n"),

@@ -14,14 +14,15 @@ use futures::future::pending;
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 /// A kubelet with the pods that it is given.
-#[derive(Default)]
 pub(crate) struct FakeHost {
     pub(crate) pods: Mutex<Vec<Arc<Pod>>>,
     pub(crate) sync_loop_stuck: Mutex<bool>,
+    /// Gets a permit for each command that nobody waits for any longer.
+    pub(crate) sessions_ended: Arc<Semaphore>,
     logs: Mutex<HashMap<(String, bool), FakeLog>>,
 }
 
@@ -60,6 +61,17 @@ impl FakeLog {
         timeout(Duration::from_secs(10), reached)
             .await
             .unwrap_or_else(|_| panic!("{} readers instead of {expected}", readers()));
+    }
+}
+
+impl Default for FakeHost {
+    fn default() -> Self {
+        Self {
+            pods: Mutex::default(),
+            sync_loop_stuck: Mutex::default(),
+            sessions_ended: Arc::new(Semaphore::new(0)),
+            logs: Mutex::default(),
+        }
     }
 }
 

@@ -11,4 +11,5 @@ mod logs;
 mod pki;
 mod pods;
 mod server;
+mod sessions;
 mod tls;

@@ -200,7 +200,7 @@ pub(crate) struct Http1 {
 impl Http1 {
     pub(crate) async fn over(stream: TlsStream<TcpStream>) -> Self {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-        Self { sender, connection: tokio::spawn(connection) }
+        Self { sender, connection: tokio::spawn(connection.with_upgrades()) }
     }
 
     pub(crate) async fn send(&mut self, request: Request<Body>) -> Response<Incoming> {
