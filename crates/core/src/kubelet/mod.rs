@@ -229,9 +229,10 @@ impl Kubelet {
     /// The node, as Events name it (`nodeRefWithUID`).
     fn node_reference(&self) -> ObjectReference {
         ObjectReference {
+            api_version: Some("v1".to_owned()),
             kind: Some("Node".to_owned()),
             name: Some(self.options.node_name.clone()),
-            uid: Some(self.options.node_name.clone()),
+            uid: self.objects.node().and_then(|node| node.metadata.uid.clone()),
             ..ObjectReference::default()
         }
     }

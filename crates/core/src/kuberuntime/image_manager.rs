@@ -88,26 +88,12 @@ impl ImageManager {
     ) -> Result<String, SyncFailure> {
         let image = container.image.as_deref().unwrap_or_default();
         let request = Request { manager: self, pod, container, image, credentials: OnceCell::new() };
-        let spec = ImageSpec { image: request.image.to_owned(), runtime_handler: runtime_handler.to_owned() };
-        let policy = container.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
-        let present = match provider.image_status(&spec).await {
-            Ok(image) => image,
-            Err(error) => return Err(request.inspect_failed(&error)),
-        };
-        if let Some(image) = present.filter(|_| policy != "Always")
-            && !request.must_attempt_pull(&**provider, runtime_handler, &image.id).await
-        {
-            request.event(EventType::Normal, recorder::reason::PULLED_IMAGE, request.already_present());
-            return Ok(image.id);
+        let ensured = request.ensure(provider, runtime_handler).await;
+        if let Err(failure) = &ensured {
+            let message = format!("Error: {}", failure.reason);
+            request.event(EventType::Warning, recorder::reason::FAILED, message);
         }
-        // It is not there, or not for this pod: a pod must not learn the difference.
-        if policy == "Never" {
-            let message =
-                format!("Container image {:?} is not present with pull policy of Never", request.image);
-            request.event(EventType::Warning, recorder::reason::ERR_IMAGE_NEVER_PULL, message.clone());
-            return Err(SyncFailure::new(reason::IMAGE_NEVER_PULL, message));
-        }
-        request.pull(provider, spec).await
+        ensured
     }
 
     /// Forgets a pod's back-off.
@@ -138,6 +124,30 @@ struct Request<'a> {
 }
 
 impl Request<'_> {
+    async fn ensure(
+        &self,
+        provider: &Arc<dyn Provider>,
+        runtime_handler: &str,
+    ) -> Result<String, SyncFailure> {
+        let spec = ImageSpec { image: self.image.to_owned(), runtime_handler: runtime_handler.to_owned() };
+        let policy = self.container.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
+        let present = provider.image_status(&spec).await.map_err(|error| self.inspect_failed(&error))?;
+        if let Some(image) = present.filter(|_| policy != "Always")
+            && !self.must_attempt_pull(&**provider, runtime_handler, &image.id).await
+        {
+            self.event(EventType::Normal, recorder::reason::PULLED_IMAGE, self.already_present());
+            return Ok(image.id);
+        }
+        // It is not there, or not for this pod: a pod must not learn the difference.
+        if policy == "Never" {
+            let message =
+                format!("Container image {:?} is not present with pull policy of Never", self.image);
+            self.event(EventType::Warning, recorder::reason::ERR_IMAGE_NEVER_PULL, message.clone());
+            return Err(SyncFailure::new(reason::IMAGE_NEVER_PULL, message));
+        }
+        self.pull(provider, spec).await
+    }
+
     /// Whether the pod has to show to the registry that it may have an image that is present.
     async fn must_attempt_pull(
         &self,
@@ -200,11 +210,6 @@ impl Request<'_> {
                 let failure = self.pull_failure(&error);
                 let previous = format!("{}: {}", failure.reason, failure.message);
                 manager.previous_errors.lock().insert(key, previous);
-                self.event(
-                    EventType::Warning,
-                    recorder::reason::FAILED,
-                    format!("Error: {}", failure.reason),
-                );
                 Err(failure)
             }
         }
@@ -291,7 +296,6 @@ impl Request<'_> {
             (reason::IMAGE_INSPECT, format!("Failed to inspect image {:?}: {error}", self.image))
         };
         self.event(EventType::Warning, recorder::reason::FAILED_TO_INSPECT_IMAGE, message.clone());
-        self.event(EventType::Warning, recorder::reason::FAILED, format!("Error: {reason}"));
         SyncFailure::new(reason, message)
     }
 
