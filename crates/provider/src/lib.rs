@@ -9,6 +9,8 @@
 //! - a call that changes something answers with the new state, so that nobody has to ask again.
 
 mod container;
+#[cfg(feature = "contract")]
+pub mod contract;
 mod error;
 mod event;
 #[cfg(feature = "fake")]

@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use coracle_provider::{
-    ContainerConfig, ContainerState, ErrorKind, Event, ImageSpec, RuntimeService, SandboxState,
-};
+use coracle_provider::{ContainerConfig, ContainerState, ErrorKind, ImageSpec, RuntimeService, SandboxState};
 use coracle_wasm::WasmProvider;
-use futures::StreamExt;
 
 use crate::support::{Host, guest, log, options, strings, within, written};
 
@@ -57,26 +54,6 @@ async fn the_same_twice_is_one_thing_also_at_the_same_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_gone_is_removed_and_what_runs_is_not() {
-    let host = Host::start().await;
-    let container = host.run(&guest("stay"), |_| ()).await;
-    let error = host.provider.remove_container(&container.id).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::InvalidArgument);
-    host.provider.stop_container(&container.id, Duration::ZERO).await.unwrap();
-    let removed = host.provider.remove_container(&container.id).await.unwrap();
-    assert!(host.provider.remove_container(&container.id).await.unwrap() >= removed);
-    assert!(host.provider.remove_sandbox("none").await.unwrap() >= removed);
-    for error in [
-        host.provider.stop_container(&container.id, Duration::ZERO).await.unwrap_err(),
-        host.provider.start_container(&container.id).await.unwrap_err(),
-        host.provider.stop_sandbox("none").await.unwrap_err(),
-        host.provider.create_container("none", config("sha256:0")).await.unwrap_err(),
-    ] {
-        assert!(error.is_not_found(), "{error}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_sandbox_takes_its_containers_with_it() {
     let host = Host::start().await;
     let running = host.run(&guest("stay"), |c| c.args = strings(&["spin"])).await;
@@ -104,57 +81,6 @@ async fn a_sandbox_takes_its_containers_with_it() {
     host.provider.remove_sandbox(&running.sandbox_id).await.unwrap();
     let snapshot = host.provider.list().await.unwrap();
     assert!(snapshot.sandboxes.is_empty() && snapshot.containers.is_empty());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_change_is_an_event_in_the_order_of_revisions() {
-    let host = Host::start().await;
-    let mut events = host.provider.subscribe();
-    let before = host.provider.list().await.unwrap().revision;
-    let ended = host.run_to_end(&guest("hello"), |_| ()).await;
-    host.provider.remove_sandbox(&ended.sandbox_id).await.unwrap();
-    let mut last = before;
-    let mut seen = Vec::new();
-    while seen.last().map(String::as_str) != Some("sandbox removed") {
-        let (what, revision) = match within(events.next()).await.unwrap() {
-            Event::Sandbox(status) => (format!("sandbox {:?}", status.state), status.revision),
-            Event::Container(status) => (format!("container {:?}", status.state), status.revision),
-            Event::SandboxRemoved { revision, .. } => ("sandbox removed".into(), revision),
-            Event::ContainerRemoved { revision, .. } => ("container removed".into(), revision),
-            other => panic!("{other:?}"),
-        };
-        assert!(revision > last, "{what}");
-        last = revision;
-        seen.push(what);
-    }
-    let expected = [
-        "sandbox Ready",
-        "container Created",
-        "container Running",
-        "container Exited",
-        "sandbox NotReady",
-        "container removed",
-        "sandbox removed",
-    ];
-    assert_eq!(seen, expected);
-    assert_eq!(host.provider.list().await.unwrap().revision, last);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_is_dropped_is_carried_out() {
-    let host = Host::start().await;
-    let container = host.create(&guest("stay"), |_| ()).await;
-    let start = host.provider.start_container(&container.id);
-    assert!(futures::FutureExt::now_or_never(start).is_none());
-    within(async {
-        while host.status(&container).await.state != ContainerState::Running {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await;
-    let stop = host.provider.stop_container(&container.id, Duration::ZERO);
-    assert!(futures::FutureExt::now_or_never(stop).is_none());
-    assert_eq!(host.end_of(&container).await.exit_code, 137);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ mod artifacts;
 mod attach;
 mod client;
 mod commands;
+mod contract;
 mod exec;
 mod lifecycle;
 mod networks;
