@@ -125,7 +125,8 @@ fn handle_admission_failures() {
     let all: &[&str] =
         &["cluster-critical", "best-effort", "burstable", "high-burstable", "guaranteed", "high-guaranteed"];
     type Outcome = Result<&'static [&'static str], &'static str>;
-    let cases: [(&str, &[&str], &str, Vec<PredicateFailure>, Outcome); 7] = [
+    type Case<'a> = (&'a str, &'a [&'a str], &'a str, Vec<PredicateFailure>, Outcome);
+    let cases: [Case<'_>; 7] = [
         (
             "critical pods stay",
             &["cluster-critical"],

@@ -124,8 +124,9 @@ mod tests {
 
     #[test]
     fn addresses_are_in_the_order_of_the_nodes_families() {
-        // Whether it is on the node's network, what the runtime says, the node's addresses, what the pod has.
-        let cases: [(bool, &[&str], &[&str], &[&str]); 14] = [
+        /// Whether it is on the node's network, what the runtime says, the node's addresses, what the pod has.
+        type Case = (bool, &'static [&'static str], &'static [&'static str], &'static [&'static str]);
+        let cases: [Case; 14] = [
             (false, &[], &["10.0.0.1"], &[]),
             (false, &["10.0.0.9"], &["10.0.0.1"], &["10.0.0.9"]),
             (false, &["fd01::9", "10.0.0.9"], &["10.0.0.1"], &["10.0.0.9", "fd01::9"]),

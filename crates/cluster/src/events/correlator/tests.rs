@@ -129,8 +129,9 @@ async fn event_correlator() {
     let similar =
         |count: usize| -> Vec<Step> { (0..count).map(|i| Step("c", format!("similar {i}"))).collect() };
     let combined = "(combined from similar events): last";
-    // What came before, the seconds between two events, the last one, and what is written of it with which count.
-    let cases: [(&str, Vec<Step>, u64, Step, Option<(&str, i32)>); 9] = [
+    /// What came before, the seconds between two events, the last one, and what is written of it with which count.
+    type Case = (&'static str, Vec<Step>, u64, Step, Option<(&'static str, i32)>);
+    let cases: [Case; 9] = [
         ("create-a-single-event", vec![], 5, Step("c", "last".into()), Some(("last", 1))),
         ("the-same-event-should-just-count", same(1), 5, Step("c", "me again".into()), Some(("me again", 2))),
         (

@@ -93,7 +93,9 @@ fn generate_pod_ready_condition() {
     let refused = |gate: &str, status: &str| {
         format!("the status of pod readiness gate \"{gate}\" is not \"True\", but {status}")
     };
-    let cases: [(&str, &[(&str, Option<&str>)], String); 8] = [
+    /// Containers, gates and what is known of them, what follows.
+    type Case<'a> = (&'a str, &'a [(&'a str, Option<&'a str>)], String);
+    let cases: [Case<'_>; 8] = [
         ("a=ready", &[], "True".into()),
         ("a=ready", &[("g1", None)], format!("False ReadinessGatesNotReady {}", missing("g1"))),
         (
