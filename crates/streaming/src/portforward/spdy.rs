@@ -55,7 +55,7 @@ fn port(headers: &Headers) -> Option<u16> {
 /// Makes connections out of streams.
 #[derive(Debug)]
 pub(super) struct Pairs {
-    opened: mpsc::UnboundedReceiver<Stream>,
+    opened: mpsc::Receiver<Stream>,
     timeout: Duration,
     /// In the order of their deadlines.
     incomplete: Vec<Pair>,
@@ -70,8 +70,13 @@ struct Pair {
 }
 
 impl Pairs {
-    fn new(opened: mpsc::UnboundedReceiver<Stream>, timeouts: Timeouts) -> Self {
+    fn new(opened: mpsc::Receiver<Stream>, timeouts: Timeouts) -> Self {
         Self { opened, timeout: timeouts.stream_creation, incomplete: Vec::new() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.incomplete.len()
     }
 
     pub(super) async fn next(&mut self) -> Option<Forward> {
@@ -93,6 +98,10 @@ impl Pairs {
     fn add(&mut self, mut stream: Stream) -> Option<Forward> {
         let request = request_id(&stream);
         let Some(index) = self.incomplete.iter().position(|pair| pair.request == request) else {
+            // Streams that were reset wait here as well, so their number has to be bounded.
+            if self.incomplete.len() == MAX_STREAMS {
+                self.incomplete.remove(0);
+            }
             let deadline = Instant::now() + self.timeout;
             self.incomplete.push(Pair { request, deadline, stream });
             return None;

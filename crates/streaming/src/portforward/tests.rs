@@ -94,6 +94,27 @@ async fn a_stream_waits_only_so_long_for_the_other() {
     assert!(forwarding.await.unwrap());
 }
 
+/// A client that opens and resets streams for ever holds no more than it may have open.
+#[tokio::test]
+async fn streams_that_were_reset_are_not_gathered() {
+    let (mut client, mut forwarder) = spdy_forwarder();
+    let forwarding = tokio::spawn(async move {
+        let forward = forwarder.next().await.unwrap();
+        (forward.port(), forwarder)
+    });
+    for number in 0..5000 {
+        let id = 2 * number + 1;
+        open(&mut client, id, "error", Some(&number.to_string())).await;
+        client.reset(id).await;
+    }
+    open(&mut client, 10_001, "error", Some("a")).await;
+    open(&mut client, 10_003, "data", Some("a")).await;
+    let (port, forwarder) = forwarding.await.unwrap();
+    assert_eq!(port, 80);
+    let Source::Pairs(pairs) = &forwarder.source else { panic!("{forwarder:?}") };
+    assert!(pairs.waiting() <= 2000, "{}", pairs.waiting());
+}
+
 #[tokio::test]
 async fn a_failure_is_told_on_the_error_stream() {
     let (mut client, mut forwarder) = spdy_forwarder();

@@ -67,7 +67,7 @@ struct Streams {
 
 /// Waits until the client has opened what its request asks for (`waitForStreams`). What it does not ask for is reset.
 async fn collect(
-    opened: &mut mpsc::UnboundedReceiver<Stream>,
+    opened: &mut mpsc::Receiver<Stream>,
     options: Options,
     has_resizes: bool,
 ) -> Result<Streams, Error> {

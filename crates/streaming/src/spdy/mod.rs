@@ -21,6 +21,9 @@ pub(crate) use headers::Headers;
 use reader::Reader;
 use table::Table;
 
+/// Streams that are opened and not taken yet; then the connection waits.
+const OPENED: usize = 16;
+
 /// What the client did that ends the connection.
 #[derive(Debug, thiserror::Error)]
 enum Violation {
@@ -71,12 +74,12 @@ pub(crate) struct Stream {
 pub(crate) fn serve<T>(
     io: T,
     settings: Settings,
-) -> io::Result<(Shared, mpsc::UnboundedReceiver<Stream>, impl Future<Output = ()> + Send)>
+) -> io::Result<(Shared, mpsc::Receiver<Stream>, impl Future<Output = ()> + Send)>
 where
     T: AsyncRead + AsyncWrite + Send,
 {
     let (shared, commands) = Shared::new();
-    let (opened, streams) = mpsc::unbounded_channel();
+    let (opened, streams) = mpsc::channel(OPENED);
     let table = Table::default();
     let (input, output) = tokio::io::split(io);
     let reader = Reader::new(input, settings, shared.clone(), table.clone(), opened)?;

@@ -27,7 +27,7 @@ pub(super) struct Reader<R> {
     settings: Settings,
     shared: Shared,
     table: Table,
-    opened: mpsc::UnboundedSender<Stream>,
+    opened: mpsc::Sender<Stream>,
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
@@ -36,7 +36,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         settings: Settings,
         shared: Shared,
         table: Table,
-        opened: mpsc::UnboundedSender<Stream>,
+        opened: mpsc::Sender<Stream>,
     ) -> io::Result<Self> {
         let io = BufReader::with_capacity(CHUNK, io);
         let (inflater, deflater) = (Inflater::new(), Deflater::new()?);
@@ -144,7 +144,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
         let (commands, room) = (self.shared.commands.clone(), self.shared.write_room.clone());
         let write = WriteHalf::new(id, commands, room, reset);
-        let _ = self.opened.send(Stream { id, headers, read: ReadHalf::new(arrivals), write });
+        let stream = Stream { id, headers, read: ReadHalf::new(arrivals), write };
+        // A session that has all its streams takes no more of them.
+        let _ = self.opened.send(stream).await;
         Ok(())
     }
 }

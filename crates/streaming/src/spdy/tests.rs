@@ -14,7 +14,7 @@ pub(crate) struct Client {
     blocks: Blocks,
 }
 
-fn start(settings: Settings) -> (Client, Connection, mpsc::UnboundedReceiver<Stream>) {
+fn start(settings: Settings) -> (Client, Connection, mpsc::Receiver<Stream>) {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let (shared, streams, driver) = serve(theirs, settings).unwrap();
     let connection = Connection::spawn(&shared, driver);
