@@ -56,9 +56,12 @@ impl PendingAdmissions {
         self.pods.lock().iter().any(|p| &*p.uid == uid)
     }
 
-    /// The pod is to end: nothing is waited for any more.
-    pub(super) fn remove(&self, uid: &str) {
-        self.pods.lock().retain(|p| &*p.uid != uid);
+    /// Says whether the pod was there.
+    fn remove(&self, uid: &str) -> bool {
+        let mut pods = self.pods.lock();
+        let before = pods.len();
+        pods.retain(|p| &*p.uid != uid);
+        pods.len() < before
     }
 
     fn add(&self, uid: PodUid, state: State) {
@@ -110,11 +113,19 @@ impl Kubelet {
         }
     }
 
+    /// A pod is to end: it waits for nothing any more, and those that waited for it have their turn.
+    pub(super) fn end_admission(&self, uid: &str) {
+        if self.pending_admissions.remove(uid) {
+            self.continue_admissions();
+        }
+    }
+
     /// Goes on with pods for which what they waited for has come about.
     pub(super) fn continue_admissions(&self) {
         while let Some(Pending { uid, state }) = self.pending_admissions.next() {
             let Some(pod) = self.pod_manager.get(&uid) else { continue };
             match state {
+                _ if phase::is_terminal(pod.phase()) => self.update_worker(pod, SyncPodType::Create),
                 State::RoomMade => self.update_worker(pod, SyncPodType::Create),
                 State::NodeRead(node) => self.judge(pod, node.as_ref(), true),
                 _ => self.judge(pod, self.objects.node().as_ref(), false),
@@ -158,10 +169,12 @@ impl Kubelet {
         pods.filter(|pod| self.pending_admissions.is_admitted(&pod.uid())).collect()
     }
 
-    /// Whether a pod needs nothing of the node any more (`isPodInactive`): it ended, or was rejected.
+    /// Whether a pod needs nothing of the node any more (`isPodInactive`): it ended, was rejected, or is deleted before
+    /// it began.
     fn is_pod_inactive(&self, pod: &Pod) -> bool {
         let uid = pod.uid();
-        if self.pod_workers.is_pod_known_terminated(&uid) {
+        let never_started = || pod.is_deleting() && !self.was_admitted_before(pod);
+        if self.pod_workers.is_pod_known_terminated(&uid) || never_started() {
             return true;
         }
         let status = self.status_manager.get_pod_status(&uid);

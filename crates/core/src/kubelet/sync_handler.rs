@@ -50,7 +50,7 @@ impl SyncHandler for Kubelet {
             }
             self.status_manager.pod_updated(&pod);
             if pod.is_deleting() {
-                self.pending_admissions.remove(&pod.uid());
+                self.end_admission(&pod.uid());
             }
             self.update_worker(pod, SyncPodType::Update);
         }
@@ -59,7 +59,7 @@ impl SyncHandler for Kubelet {
     fn handle_pod_removes(&self, pods: Vec<Arc<Pod>>) {
         for pod in pods {
             self.pod_manager.remove(&pod);
-            self.pending_admissions.remove(&pod.uid());
+            self.end_admission(&pod.uid());
             if pod.is_mirror() {
                 self.handle_mirror_pod(&pod);
             } else if self.sources_ready.all_ready() {

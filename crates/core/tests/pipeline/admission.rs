@@ -92,11 +92,31 @@ async fn a_pod_that_is_deleted_while_it_waits_never_starts() {
     world.fast.set_stubborn(true);
     world.create("critical", critical("800m"));
     world.until("told", |w| w.api.reasons().contains(&"Preempting".into())).await;
+    world.create("late", asks_for("200m"));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.phase("late"), "Pending");
     world.delete("critical", 30);
     world.until("gone", |w| w.phase("critical") == "gone").await;
+    world.until("who waited for it waits no more", |w| w.phase("late") == "Running").await;
     assert!(is_alive(&world, "victim"), "nothing of it was waited for");
     world.until("the other goes all the same", |w| w.phase("victim") == "Failed").await;
-    assert_eq!(world.fast.calls(Call::StartContainer), 1);
+    assert_eq!(world.fast.calls(Call::StartContainer), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_vanishes_while_it_waits_holds_up_nobody() {
+    let world = world_of(node(json!({}), json!([]))).await;
+    world.create("victim", asks_for("800m"));
+    world.until("Running", |w| w.phase("victim") == "Running").await;
+    world.fast.set_stubborn(true);
+    world.create("critical", critical("800m"));
+    world.until("told", |w| w.api.reasons().contains(&"Preempting".into())).await;
+    world.create("late", asks_for("200m"));
+    sleep(Duration::from_secs(1)).await;
+    world.force_delete("critical");
+    let gone = Instant::now();
+    world.until("Running", |w| w.phase("late") == "Running").await;
+    assert!(gone.elapsed() < Duration::from_secs(1), "{:?}", gone.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
