@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
 
 use crate::control_plane::ControlPlane;
 use crate::kubectl::Kubectl;
@@ -52,11 +53,16 @@ pub fn namespace(control_plane: &ControlPlane, name: &str) -> Result<Kubectl> {
 impl Cluster {
     /// A namespace and a Ready node for the test of this name.
     pub fn new(test: &str) -> Result<Self> {
+        Self::with_configuration(test, &json!({}))
+    }
+
+    /// The same with a node whose KubeletConfiguration has these fields as well.
+    pub fn with_configuration(test: &str, fields: &Value) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let control_plane = control_plane()?;
         let name = format!("{test}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let kubectl = namespace(control_plane, &name)?;
-        let node = Node::start(control_plane, &name)?;
+        let node = Node::start_with(control_plane, &name, fields)?;
         node.await_ready(&control_plane.kubectl())?;
         Ok(Self { node, kubectl, name })
     }

@@ -40,18 +40,23 @@ impl StatusSink for KubeStatusSink {
     }
 
     async fn delete_pod(&self, pod: &Pod) -> Result<(), ApiError> {
-        let (namespace, name) = place(pod);
-        let parameters = DeleteParams {
-            grace_period_seconds: Some(0),
-            preconditions: Some(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None }),
-            ..DeleteParams::default()
-        };
-        let request = collection::<Pod>(namespace).delete(name, &parameters).map_err(unbuildable)?;
-        match self.client.send(request).await {
-            // There is none of this name, or one with another UID.
-            Err(ApiError::NotFound(_) | ApiError::Conflict(_)) => Ok(()),
-            answer => answer,
-        }
+        delete_now(&self.client, pod).await
+    }
+}
+
+/// Removes the object of a pod without waiting for anything, but not another one of its name. Gone already is success.
+pub(crate) async fn delete_now(client: &ApiClient, pod: &Pod) -> Result<(), ApiError> {
+    let (namespace, name) = place(pod);
+    let parameters = DeleteParams {
+        grace_period_seconds: Some(0),
+        preconditions: Some(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    let request = collection::<Pod>(namespace).delete(name, &parameters).map_err(unbuildable)?;
+    match client.send(request).await {
+        // There is none of this name, or one with another UID.
+        Err(ApiError::NotFound(_) | ApiError::Conflict(_)) => Ok(()),
+        answer => answer,
     }
 }
 

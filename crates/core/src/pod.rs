@@ -14,7 +14,9 @@ use crate::ports::SourceKind;
 pub const CONFIG_SOURCE_ANNOTATION: &str = "kubernetes.io/config.source";
 /// The annotation with the hash of a static pod's manifest; its UID is made from it.
 pub const CONFIG_HASH_ANNOTATION: &str = "kubernetes.io/config.hash";
-/// The annotation of the API object that mirrors a static pod.
+/// The annotation that says when this agent first saw the pod.
+pub const CONFIG_FIRST_SEEN_ANNOTATION: &str = "kubernetes.io/config.seen";
+/// The annotation of the API object that mirrors a static pod: the hash of that pod's manifest.
 pub const CONFIG_MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
 /// `metadata.uid`: the key of everything in the pipeline. Cheap to clone.

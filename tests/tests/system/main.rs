@@ -20,5 +20,6 @@ mod refusals;
 mod restarts;
 mod run;
 mod run_refusals;
+mod static_pods;
 mod support;
 mod workloads;

@@ -1,6 +1,7 @@
 //! The raw command line of `coracle kubelet`: which flags were given, with which values.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -14,9 +15,16 @@ use super::support::Support;
 ///
 /// It fits into a derived parser as `Kubelet(KubeletArgs)`: the flags come from the table, so that help texts,
 /// warnings and documentation cannot disagree with it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct KubeletArgs {
     given: BTreeMap<&'static str, Vec<String>>,
+}
+
+/// Only names: values may be secret.
+impl fmt::Debug for KubeletArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.given.keys()).finish()
+    }
 }
 
 impl KubeletArgs {

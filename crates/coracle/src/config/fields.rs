@@ -18,7 +18,6 @@ const NO_PINNING: &str = "CPUs, memory and devices are not aligned or pinned";
 const NO_SHUTDOWN: &str = "node shutdown is not delayed for pods";
 const NO_IPTABLES: &str = "no iptables chains are made";
 const NO_SYSCTLS: &str = "pods cannot set sysctls";
-const NO_HTTP_SOURCE: &str = "pods are not read from a URL";
 const OWN_TLS: &str =
     "the TLS library's own choice is served: TLS 1.3, and TLS 1.2 with ECDHE and AEAD ciphers";
 const OWN_LOGGING: &str = "logs are written unbuffered to one stream";
@@ -29,9 +28,9 @@ pub static FIELDS: &[Field] = &[
     // Pod sources and the sync loop.
     Field::new("staticPodPath", Path, Zero, Works("a file or a directory of static pods")).flag("pod-manifest-path"),
     Field::new("fileCheckFrequency", Duration, ZeroMeans(Str("20s")), Works("how often static pod files are read again without a change notice")).flag("file-check-frequency"),
-    Field::new("staticPodURL", Text, Zero, Refused("pods are not read from a URL; put them into staticPodPath")).flag("manifest-url"),
-    Field::new("staticPodURLHeader", TextListMap, Zero, NoEffect(NO_HTTP_SOURCE)).flag("manifest-url-header"),
-    Field::new("httpCheckFrequency", Duration, ZeroMeans(Str("20s")), NoEffect(NO_HTTP_SOURCE)).flag("http-check-frequency"),
+    Field::new("staticPodURL", Text, Zero, Works("a URL of static pods: one Pod or a PodList")).flag("manifest-url"),
+    Field::new("staticPodURLHeader", TextListMap, Zero, Works("headers of the requests to staticPodURL")).flag("manifest-url-header"),
+    Field::new("httpCheckFrequency", Duration, ZeroMeans(Str("20s")), Works("how often staticPodURL is asked")).flag("http-check-frequency"),
     Field::new("syncFrequency", Duration, ZeroMeans(Str("1m0s")), Works("the longest time between two syncs of a pod")).flag("sync-frequency"),
     Field::new("podLogsDir", Path, ZeroMeans(Str("/var/log/pods")), Works("where container logs are written")),
     Field::new("runOnce", Bool, Zero, Refused("run-once mode is gone upstream too; `coracle run` runs pods without a cluster")).flag("runonce"),

@@ -1,5 +1,7 @@
 //! The part of `KubeletConfiguration` that this program uses, checked and with all defaults filled in.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +22,15 @@ pub struct KubeletConfiguration {
     /// How often static pod files are read again without a change notice.
     #[serde(deserialize_with = "duration")]
     pub file_check_frequency: Duration,
+    /// A URL of static pods; empty for none.
+    #[serde(default, rename = "staticPodURL")]
+    pub static_pod_url: String,
+    /// Headers of the requests to that URL.
+    #[serde(default, rename = "staticPodURLHeader")]
+    pub static_pod_url_header: StaticPodUrlHeader,
+    /// How often that URL is asked.
+    #[serde(deserialize_with = "duration")]
+    pub http_check_frequency: Duration,
     /// The longest time between two syncs of a pod.
     #[serde(deserialize_with = "duration")]
     pub sync_frequency: Duration,
@@ -138,6 +149,16 @@ pub struct KubeletConfiguration {
 
     /// This program's own log.
     pub logging: LoggingConfiguration,
+}
+
+/// Headers by name. Their values may be secret and are not shown.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct StaticPodUrlHeader(pub BTreeMap<String, Vec<String>>);
+
+impl fmt::Debug for StaticPodUrlHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 /// Who a request to the HTTPS server is from.

@@ -31,7 +31,8 @@ pub use flags::{Flag, flags};
 pub use kubelet_configuration::{
     CrashLoopBackOffConfig, KubeletAnonymousAuthentication, KubeletAuthentication, KubeletAuthorization,
     KubeletAuthorizationMode, KubeletConfiguration, KubeletWebhookAuthentication,
-    KubeletWebhookAuthorization, KubeletX509Authentication, LogFormat, LoggingConfiguration, TlsMinVersion,
+    KubeletWebhookAuthorization, KubeletX509Authentication, LogFormat, LoggingConfiguration,
+    StaticPodUrlHeader, TlsMinVersion,
 };
 pub use kubelet_flags::KubeletFlags;
 pub use resolve::Resolved;

@@ -53,10 +53,11 @@ impl KubeletArgs {
         }
         found.warnings.extend(self.deprecation());
 
-        let effective = values.into_json();
+        let mut effective = values.into_json();
         let config = serde_json::from_value(effective.clone()).map_err(|error| ConfigError::Invalid {
             messages: vec![format!("invalid configuration: {error}")],
         })?;
+        mask_headers(&mut effective);
         Ok(Resolved { flags, config, effective, warnings: found.warnings })
     }
 
@@ -111,6 +112,14 @@ impl KubeletArgs {
         (!names.is_empty()).then(|| {
             format!("deprecated flags: {}; set their fields in the file given by --config", names.join(", "))
         })
+    }
+}
+
+/// Headers may be secret (`marshalKubeletConfigForLog`).
+fn mask_headers(effective: &mut Value) {
+    let headers = effective.get_mut("staticPodURLHeader").and_then(Value::as_object_mut);
+    for values in headers.into_iter().flat_map(|headers| headers.values_mut()) {
+        *values = serde_json::json!(["<masked>"]);
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use coracle_cluster::{
-    ApiClient, ApiserverSource, KubeAccessReviewer, KubeObjectReader, KubeStatusSink, KubeTokenIssuer,
-    LeaseController, NodeController, NodeWatch, connect, event_sink,
+    ApiClient, ApiserverSource, KubeAccessReviewer, KubeMirrorClient, KubeObjectReader, KubeStatusSink,
+    KubeTokenIssuer, LeaseController, NodeController, NodeWatch, connect, event_sink,
 };
 use coracle_core::config::PodConfig;
 use coracle_core::kubelet::{Dependencies, Kubelet, start_kubelet};
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::api_server::{self, KubeletServer};
 use super::node_reporter::NodeReporter;
+use super::pod_sources::pod_sources;
 use super::{images, network, options};
 use crate::config::{KubeletConfiguration, Resolved};
 use crate::runtimes::Runtimes;
@@ -72,6 +73,7 @@ impl Agent {
         let deps = Dependencies {
             providers: providers.clone(),
             status_sink: Arc::new(KubeStatusSink::new(client.clone())),
+            mirror_client: Some(Arc::new(KubeMirrorClient::new(client.clone()))),
             event_sink: events,
             volumes: Arc::new(volumes(resolved, &client, objects.clone())?),
             objects,
@@ -79,7 +81,7 @@ impl Agent {
             server: config.enable_server.then(|| Arc::new(server) as Arc<dyn ApiServer>),
         };
         let images = images::image_manager_options(resolved, &client)?;
-        let pod_config = PodConfig::new(vec![Arc::new(ApiserverSource::new(client, node))]);
+        let pod_config = PodConfig::new(pod_sources(resolved, ApiserverSource::new(client, node))?);
         let kubelet_options = options::kubelet_options(resolved, images, addresses);
         let kubelet = Kubelet::new(kubelet_options, deps, pod_config.sources_ready());
         let (updates, sources) = pod_config.start();

@@ -3,9 +3,11 @@
 mod agent;
 mod api_server;
 pub(crate) mod images;
+mod manifest_url;
 mod network;
 mod node_reporter;
 mod options;
+mod pod_sources;
 
 use std::process::ExitCode;
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
-use coracle_core::config::{decode_strict, static_pod};
+use coracle_core::config::{decode_strict, fixed_pod};
 use coracle_core::pod::PodExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, ContainerPort, EnvVar, Pod, PodSpec, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -33,7 +33,7 @@ pub(super) fn load(args: &RunArgs) -> anyhow::Result<Documents> {
     let file = &args.file;
     let documents = if is_module(file)? {
         let pod = pod_of_module(args)?;
-        let pod = static_pod(pod, &new_uid(), NODE_NAME)?;
+        let pod = fixed_pod(pod, &new_uid(), NODE_NAME)?;
         Documents { pods: vec![pod], ..Documents::default() }
     } else {
         ensure!(
@@ -107,7 +107,7 @@ fn parse(text: &str, folder: &Path, publish: &[Publish]) -> anyhow::Result<Docum
     }
     let mut names = HashSet::new();
     for pod in pods {
-        let pod = static_pod(pod, &new_uid(), NODE_NAME)?;
+        let pod = fixed_pod(pod, &new_uid(), NODE_NAME)?;
         ensure!(
             names.insert(pod.display_name()),
             "Pod {}: Duplicate value: there is another of this name",

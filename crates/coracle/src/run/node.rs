@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use coracle_core::config::{PodConfig, PodUpdate, StaticSource};
+use coracle_core::config::{FixedSource, PodConfig, PodUpdate};
 use coracle_core::credential_provider::NodeKeyring;
 use coracle_core::kubelet::{Dependencies, Kubelet, KubeletOptions};
 use coracle_core::kuberuntime::{DnsConfigurer, ImageManagerOptions, RuntimeOptions};
@@ -78,13 +78,14 @@ impl Node {
         let deps = Dependencies {
             providers: Providers::new(vec![registered]),
             status_sink: sink.clone(),
+            mirror_client: None,
             event_sink: sink,
             objects,
             volumes: Arc::new(volumes),
             probe_transport: Arc::new(coracle_probes::Transport::new(crate::version::KUBERNETES)?),
             server: None,
         };
-        let config = PodConfig::new(vec![Arc::new(StaticSource::new(pods.clone()))]);
+        let config = PodConfig::new(vec![Arc::new(FixedSource::new(pods.clone()))]);
         let kubelet = Kubelet::new(options(root, reports), deps, config.sources_ready());
         let (updates, mut sources) = config.start();
         tasks.spawn(async move { while sources.join_next().await.is_some() {} });

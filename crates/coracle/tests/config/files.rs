@@ -225,7 +225,6 @@ fn values_that_upstream_refuses_are_refused_in_its_words() {
 #[test]
 fn what_would_mislead_is_refused_by_name() {
     for (body, name) in [
-        ("staticPodURL: http://example.com/pods\n", "staticPodURL (--manifest-url)"),
         (
             "containerRuntimeEndpoint: unix:///run/containerd/containerd.sock\n",
             "containerRuntimeEndpoint (--container-runtime-endpoint)",
@@ -236,6 +235,19 @@ fn what_would_mislead_is_refused_by_name() {
         let message = with_file(body).unwrap_err();
         assert!(message.starts_with(&format!("KubeletConfiguration.{name} is refused: ")), "{message}");
     }
+}
+
+#[test]
+fn headers_of_static_pods_are_kept_and_not_shown() {
+    let body = "staticPodURL: http://example.com/pods\nstaticPodURLHeader: {Authorization: [hunter2]}\n";
+    let files = Files::new();
+    let path = files.write("config.yaml", &format!("{HEADER}{body}"));
+    let resolved = resolve(&["--config", &path, "--manifest-url-header=X-Other:hunter3"]).unwrap();
+    let headers = &resolved.config.static_pod_url_header.0;
+    assert_eq!(headers["X-Other"], ["hunter3"]);
+    assert_eq!(resolved.config.static_pod_url, "http://example.com/pods");
+    let shown = format!("{resolved:?}");
+    assert!(shown.contains("X-Other") && !shown.contains("hunter"), "{shown}");
 }
 
 #[test]

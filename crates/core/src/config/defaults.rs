@@ -9,7 +9,8 @@ pub fn set_pod_defaults(pod: &mut Pod) {
     let Some(spec) = &mut pod.spec else { return };
     spec.restart_policy.get_or_insert_with(|| "Always".to_owned());
     spec.dns_policy.get_or_insert_with(|| "ClusterFirst".to_owned());
-    spec.termination_grace_period_seconds.get_or_insert(30);
+    let grace_period = spec.termination_grace_period_seconds.unwrap_or(30);
+    spec.termination_grace_period_seconds = Some(if grace_period < 0 { 1 } else { grace_period });
     spec.enable_service_links.get_or_insert(true);
     spec.scheduler_name.get_or_insert_with(|| "default-scheduler".to_owned());
     for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
@@ -17,6 +18,12 @@ pub fn set_pod_defaults(pod: &mut Pod) {
     }
     for volume in spec.volumes.iter_mut().flatten() {
         set_volume_defaults(volume);
+    }
+    if spec.host_network == Some(true) {
+        let containers = spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten());
+        for port in containers.flat_map(|c| c.ports.iter_mut().flatten()) {
+            port.host_port = port.host_port.filter(|host_port| *host_port != 0).or(Some(port.container_port));
+        }
     }
 }
 
@@ -97,6 +104,20 @@ fn image_tag(image: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ports_of_a_pod_on_the_nodes_network_are_the_nodes() {
+        let ports = |host_network: bool| {
+            let pod = serde_json::json!({"spec": {"hostNetwork": host_network, "containers": [
+                {"name": "a", "ports": [{"containerPort": 80}, {"containerPort": 81, "hostPort": 0}]}]}});
+            let mut pod: Pod = serde_json::from_value(pod).unwrap();
+            set_pod_defaults(&mut pod);
+            let ports = pod.spec.unwrap().containers[0].ports.clone().unwrap();
+            ports.iter().map(|port| port.host_port.unwrap_or(0)).collect::<Vec<_>>()
+        };
+        assert_eq!(ports(true), [80, 81]);
+        assert_eq!(ports(false), [0, 0]);
+    }
 
     #[test]
     fn only_latest_is_pulled_always() {

@@ -1,4 +1,4 @@
-//! Reading objects strictly: a field that does not exist is an error, as with `kubectl --validate=strict`.
+//! Reading objects, and finding the fields in them that do not exist.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -26,18 +26,25 @@ pub enum ManifestError {
     },
 }
 
-/// Decodes an object and refuses fields that it does not know.
+/// Decodes an object and refuses fields that it does not know, as `kubectl --validate=strict` does.
 pub fn decode_strict<T: DeserializeOwned + Serialize>(value: Value) -> Result<T, ManifestError> {
+    match decode(value)? {
+        (_, Some(path)) => Err(ManifestError::UnknownField { path }),
+        (decoded, None) => Ok(decoded),
+    }
+}
+
+/// Decodes an object, and names the first field that it does not know and leaves out.
+pub(super) fn decode<T: DeserializeOwned + Serialize>(
+    value: Value,
+) -> Result<(T, Option<String>), ManifestError> {
     let decoded: T = serde_path_to_error::deserialize(value.clone()).map_err(|e| {
         let path = e.path().to_string();
         ManifestError::Malformed(format!("{path}: {}", e.into_inner()))
     })?;
     // What was understood comes out again; what does not come out was not understood.
     let understood = serde_json::to_value(&decoded).map_err(|e| ManifestError::Malformed(e.to_string()))?;
-    match first_unknown(&value, &understood, String::new()) {
-        Some(path) => Err(ManifestError::UnknownField { path }),
-        None => Ok(decoded),
-    }
+    Ok((decoded, first_unknown(&value, &understood, String::new())))
 }
 
 fn first_unknown(given: &Value, understood: &Value, path: String) -> Option<String> {

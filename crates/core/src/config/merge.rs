@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
+use tracing::warn;
 
+use crate::clock;
 use crate::pod::{
-    CONFIG_HASH_ANNOTATION, CONFIG_MIRROR_ANNOTATION, CONFIG_SOURCE_ANNOTATION, PodExt, PodUid,
+    CONFIG_FIRST_SEEN_ANNOTATION, CONFIG_MIRROR_ANNOTATION, CONFIG_SOURCE_ANNOTATION, PodExt, PodUid,
 };
 use crate::ports::{SourceKind, SourceUpdate};
 
@@ -41,25 +43,29 @@ pub struct PodUpdate {
 pub(super) struct Merger {
     source: SourceKind,
     pods: BTreeMap<PodUid, Arc<Pod>>,
+    /// It has said which pods there are.
+    has_spoken: bool,
 }
 
 impl Merger {
     pub(super) fn new(source: SourceKind) -> Self {
-        Self { source, pods: BTreeMap::new() }
+        Self { source, pods: BTreeMap::new(), has_spoken: false }
     }
 
     /// Takes an update in and answers what it changes. A first `Set` without pods still answers something: that the
     /// source has spoken is news.
     pub(super) fn merge(&mut self, update: SourceUpdate) -> Vec<PodUpdate> {
         let mut changes: BTreeMap<PodOperation, Vec<Arc<Pod>>> = BTreeMap::new();
+        let mut speaks_first = false;
         match update {
             SourceUpdate::Set(pods) => {
+                speaks_first = !std::mem::replace(&mut self.has_spoken, true);
+                let pods = self.without_duplicates(pods);
                 let wanted: HashSet<PodUid> = pods.iter().map(|p| p.uid()).collect();
                 let gone: Vec<PodUid> =
                     self.pods.keys().filter(|uid| !wanted.contains(*uid)).cloned().collect();
                 let gone = gone.iter().filter_map(|uid| self.pods.remove(uid)).collect::<Vec<_>>();
                 changes.insert(PodOperation::Remove, gone);
-                changes.insert(PodOperation::Add, Vec::new());
                 for pod in pods {
                     self.apply(pod, &mut changes);
                 }
@@ -70,6 +76,9 @@ impl Merger {
                     changes.entry(PodOperation::Remove).or_default().push(pod);
                 }
             }
+        }
+        if speaks_first {
+            changes.entry(PodOperation::Add).or_default();
         }
         // Removals first: a pod that was replaced by another of its name makes room before that one comes.
         let order = [
@@ -87,12 +96,43 @@ impl Merger {
             .collect()
     }
 
-    fn apply(&mut self, pod: Arc<Pod>, changes: &mut BTreeMap<PodOperation, Vec<Arc<Pod>>>) {
+    /// Of several pods with the same name only the first counts (`filterInvalidPods`).
+    fn without_duplicates(&self, pods: Vec<Arc<Pod>>) -> Vec<Arc<Pod>> {
+        let mut names = HashSet::new();
+        let is_first = |pod: &Arc<Pod>| {
+            let name = pod.display_name();
+            let is_first = names.insert(name.clone());
+            if !is_first {
+                warn!(source = %self.source, pod = name, uid = %pod.uid(), "ignoring a pod whose name another one has");
+            }
+            is_first
+        };
+        pods.into_iter().filter(is_first).collect()
+    }
+
+    /// Says on the pod where it is from and when it was first seen, whatever it says itself; a mirror pod stays one
+    /// (`updateAnnotations`).
+    fn annotate(&self, pod: &mut Arc<Pod>) {
+        let old = self.pods.get(&pod.uid());
+        let old = |key| old.and_then(|pod| pod.annotation(key)).map(str::to_owned);
+        let (seen, mirror) = (old(CONFIG_FIRST_SEEN_ANNOTATION), old(CONFIG_MIRROR_ANNOTATION));
+        let annotations = Arc::make_mut(pod).metadata.annotations.get_or_insert_default();
+        annotations.insert(CONFIG_SOURCE_ANNOTATION.to_owned(), self.source.as_str().to_owned());
+        let seen = seen.unwrap_or_else(|| clock::now().to_string());
+        annotations.insert(CONFIG_FIRST_SEEN_ANNOTATION.to_owned(), seen);
+        if let Some(mirror) = mirror {
+            annotations.insert(CONFIG_MIRROR_ANNOTATION.to_owned(), mirror);
+        }
+    }
+
+    fn apply(&mut self, mut pod: Arc<Pod>, changes: &mut BTreeMap<PodOperation, Vec<Arc<Pod>>>) {
+        self.annotate(&mut pod);
         let old = self.pods.insert(pod.uid(), pod.clone());
+        let differ = |old: &Pod| differ_semantically(self.source, old, &pod);
         let op = match old {
             None => PodOperation::Add,
-            Some(old) if differ_semantically(&old, &pod) && pod.is_deleting() => PodOperation::Delete,
-            Some(old) if differ_semantically(&old, &pod) => PodOperation::Update,
+            Some(old) if differ(&old) && pod.is_deleting() => PodOperation::Delete,
+            Some(old) if differ(&old) => PodOperation::Update,
             Some(old) if old.status != pod.status => PodOperation::Reconcile,
             Some(_) => return,
         };
@@ -101,11 +141,11 @@ impl Merger {
 }
 
 /// Whether anything differs that the kubelet acts on (`podsDifferSemantically`).
-fn differ_semantically(old: &Pod, new: &Pod) -> bool {
+fn differ_semantically(source: SourceKind, old: &Pod, new: &Pod) -> bool {
     let (a, b) = (&old.metadata, &new.metadata);
     // The apiserver counts changes of the spec, which saves comparing it.
     let same_spec = match (a.generation, b.generation) {
-        (Some(a), Some(b)) if a > 0 => a == b,
+        (Some(a), Some(b)) if a > 0 && source == SourceKind::Api => a == b,
         _ => old.spec == new.spec,
     };
     !same_spec
@@ -117,7 +157,7 @@ fn differ_semantically(old: &Pod, new: &Pod) -> bool {
 
 /// Annotations but for those that the kubelet makes itself (`localAnnotations`).
 fn foreign_annotations(pod: &Pod) -> Vec<(&String, &String)> {
-    let local = [CONFIG_SOURCE_ANNOTATION, CONFIG_MIRROR_ANNOTATION, CONFIG_HASH_ANNOTATION];
+    let local = [CONFIG_SOURCE_ANNOTATION, CONFIG_MIRROR_ANNOTATION, CONFIG_FIRST_SEEN_ANNOTATION];
     pod.metadata.annotations.iter().flatten().filter(|(key, _)| !local.contains(&key.as_str())).collect()
 }
 
@@ -129,7 +169,13 @@ mod tests {
     use super::*;
 
     fn pod(uid: &str, change: impl FnOnce(&mut Pod)) -> Arc<Pod> {
-        let metadata = ObjectMeta { uid: Some(uid.into()), generation: Some(1), ..ObjectMeta::default() };
+        let metadata = ObjectMeta {
+            uid: Some(uid.into()),
+            namespace: Some("new".into()),
+            name: Some(uid.into()),
+            generation: Some(1),
+            ..ObjectMeta::default()
+        };
         let mut pod = Pod { metadata, ..Pod::default() };
         change(&mut pod);
         Arc::new(pod)
@@ -173,5 +219,94 @@ mod tests {
         let updates = merger.merge(SourceUpdate::Delete(pod("a", deleting)));
         assert_eq!(ops(&updates), [(Remove, vec!["a".to_owned()])]);
         assert!(merger.merge(SourceUpdate::Delete(pod("a", deleting))).is_empty());
+    }
+    fn annotate(key: &str, value: &str) -> impl Fn(&mut Pod) {
+        move |pod| {
+            pod.metadata.annotations.get_or_insert_default().insert(key.to_owned(), value.to_owned());
+        }
+    }
+
+    /// `TestNewPodAddedUpdatedSet`, `TestNewPodAddedSetReconciled` and `TestInitialEmptySet`.
+    #[test]
+    fn lists_are_told_as_changes() {
+        use PodOperation::{Add, Reconcile, Remove, Update};
+        let image = |image: &'static str| {
+            move |pod: &mut Pod| {
+                let container =
+                    k8s_openapi::api::core::v1::Container { image: Some(image.into()), ..Default::default() };
+                pod.spec.get_or_insert_default().containers = vec![container];
+            }
+        };
+        let plain = |uid| pod(uid, |_| ());
+        let mut merger = Merger::new(SourceKind::File);
+        let mut set = |pods: Vec<Arc<Pod>>| {
+            let updates = ops(&merger.merge(SourceUpdate::Set(pods)));
+            updates.into_iter().map(|(op, uids)| (op, uids.join(" "))).collect::<Vec<_>>()
+        };
+        let all = || vec![plain("foo"), plain("foo2"), plain("foo3")];
+        assert_eq!(set(all()), [(Add, "foo foo2 foo3".to_owned())]);
+        assert_eq!(set(all()), []);
+        // Changes of the spec are seen although the manifest's generation stays.
+        let next = || vec![pod("foo2", image("test")), plain("foo3"), plain("foo4")];
+        let expected = [(Remove, "foo".to_owned()), (Add, "foo4".to_owned()), (Update, "foo2".to_owned())];
+        assert_eq!(set(next()), expected);
+        let message = |p: &mut Pod| p.status.get_or_insert_default().message = Some("m".into());
+        let told = vec![pod("foo2", image("test")), pod("foo3", message), plain("foo4")];
+        assert_eq!(set(told), [(Reconcile, "foo3".to_owned())]);
+        assert_eq!(set(vec![]), [(Remove, "foo2 foo3 foo4".to_owned())]);
+        assert_eq!(set(vec![]), []);
+        assert_eq!(set(vec![plain("foo")]), [(Add, "foo".to_owned())]);
+    }
+
+    /// `TestPodUpdateAnnotations` and `TestPodUpdateLabels`.
+    #[test]
+    fn annotations_of_others_matter() {
+        let mut merger = Merger::new(SourceKind::File);
+        let mut set = |pod: Arc<Pod>| ops(&merger.merge(SourceUpdate::Set(vec![pod]))).first().map(|u| u.0);
+        let blah = annotate("kubernetes.io/blah", "blah");
+        assert_eq!(set(pod("a", &blah)), Some(PodOperation::Add));
+        assert_eq!(set(pod("a", &blah)), None);
+        assert_eq!(set(pod("a", annotate("kubernetes.io/blah", "superblah"))), Some(PodOperation::Update));
+        let two = |p: &mut Pod| {
+            annotate("kubernetes.io/blah", "superblah")(p);
+            annotate("kubernetes.io/otherblah", "doh")(p);
+        };
+        assert_eq!(set(pod("a", two)), Some(PodOperation::Update));
+        assert_eq!(set(pod("a", annotate("kubernetes.io/otherblah", "doh"))), Some(PodOperation::Update));
+        for local in [CONFIG_SOURCE_ANNOTATION, CONFIG_FIRST_SEEN_ANNOTATION] {
+            let local = |p: &mut Pod| {
+                annotate("kubernetes.io/otherblah", "doh")(p);
+                annotate(local, "other")(p);
+            };
+            assert_eq!(set(pod("a", local)), None);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_source_and_the_first_sight_are_this_kubelets_own_words() {
+        let mut merger = Merger::new(SourceKind::Api);
+        let mut apply = |pod: Arc<Pod>| merger.merge(SourceUpdate::Apply(pod)).remove(0).pods.remove(0);
+        let posing = apply(pod("a", annotate(CONFIG_SOURCE_ANNOTATION, "file")));
+        assert!(!posing.is_static(), "a pod of the apiserver cannot pose as a static one");
+        let seen = posing.annotation(CONFIG_FIRST_SEEN_ANNOTATION).unwrap().to_owned();
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        let labelled = |p: &mut Pod| p.metadata.labels = Some([("k".into(), "v".into())].into());
+        assert_eq!(apply(pod("a", labelled)).annotation(CONFIG_FIRST_SEEN_ANNOTATION), Some(&*seen));
+        let mirror = apply(pod("b", annotate(CONFIG_MIRROR_ANNOTATION, "hash")));
+        assert!(mirror.is_mirror());
+        assert!(apply(pod("b", labelled)).is_mirror(), "a mirror pod never becomes one that would run");
+    }
+
+    /// `TestInvalidPodFiltered`.
+    #[test]
+    fn a_name_is_taken_once() {
+        let mut merger = Merger::new(SourceKind::Http);
+        let named = |uid: &str| pod(uid, |p| p.metadata.name = Some("same".into()));
+        let updates = merger.merge(SourceUpdate::Set(vec![named("a"), named("b")]));
+        assert_eq!(ops(&updates), [(PodOperation::Add, vec!["a".to_owned()])]);
+        let updates = merger.merge(SourceUpdate::Set(vec![named("b")]));
+        let expected =
+            [(PodOperation::Remove, vec!["a".to_owned()]), (PodOperation::Add, vec!["b".to_owned()])];
+        assert_eq!(ops(&updates), expected);
     }
 }

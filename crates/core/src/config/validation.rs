@@ -28,6 +28,9 @@ pub fn validate_pod(pod: &Pod) -> Result<(), String> {
     check(!spec.containers.is_empty(), "spec.containers", || {
         "at least one container is required".to_owned()
     })?;
+    check(spec.ephemeral_containers.as_ref().is_none_or(Vec::is_empty), "spec.ephemeralContainers", || {
+        "cannot be set when a pod is created".to_owned()
+    })?;
 
     let volumes: Vec<&str> = spec.volumes.iter().flatten().map(|v| v.name.as_str()).collect();
     unique(&volumes, "spec.volumes")?;
@@ -158,6 +161,7 @@ mod tests {
             (json!({"metadata": {"name": "A_b"}}), "metadata.name"),
             (json!({"spec": {"restartPolicy": "Sometimes"}}), "spec.restartPolicy"),
             (json!({"spec": {"containers": []}}), "spec.containers"),
+            (json!({"spec": {"ephemeralContainers": [{"name": "e", "image": "i"}]}}), "spec.ephemeralContainers"),
             (json!({"spec": {"containers": [{"name": "a"}]}}), "spec.containers[0].image"),
             (
                 json!({"spec": {"containers": [{"name": "a", "image": "i", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]}}),

@@ -29,10 +29,20 @@ impl Kubelet {
         let in_runtime = self.pod_cache.all();
         let running: HashSet<&str> =
             in_runtime.iter().filter(|p| p.is_alive()).map(|p| p.uid.as_str()).collect();
+        self.remove_orphaned_mirrors();
         self.restart_unknown_pods(&desired, &mut workers);
         self.finish_terminal_pods(&desired, &running, &workers);
         self.kill_orphans(&in_runtime, &workers);
         self.collect_garbage(&in_runtime, &known);
+    }
+
+    /// A static pod that ends keeps its mirror until it has ended, so that the cluster sees how.
+    fn remove_orphaned_mirrors(&self) {
+        for mirror in self.pod_manager.orphaned_mirrors() {
+            if !self.pod_workers.is_static_pod_terminating(&mirror.full_name()) {
+                self.mirror_pods.remove_orphan(&mirror);
+            }
+        }
     }
 
     /// A desired pod without a worker was wanted again under a UID whose old life had to end first.
@@ -48,9 +58,7 @@ impl Kubelet {
                 continue;
             }
             info!(pod = %pod.display_name(), "pod is desired and unknown to the pod workers, starting it");
-            let mirror_pod = self.pod_manager.mirror_of(pod);
-            let update = UpdatePodOptions::new(SyncPodType::Create, pod.clone());
-            self.pod_workers.update_pod(UpdatePodOptions { mirror_pod, ..update });
+            self.pod_workers.update_pod(UpdatePodOptions::new(SyncPodType::Create, pod.clone()));
         }
     }
 
@@ -80,7 +88,6 @@ impl Kubelet {
             self.pod_workers.update_pod(UpdatePodOptions {
                 update_type: SyncPodType::Kill,
                 subject: Subject::RunningPod(reference),
-                mirror_pod: None,
                 kill: Some(KillPodOptions {
                     grace_period_seconds_override: Some(1),
                     ..KillPodOptions::default()

@@ -35,11 +35,14 @@ use crate::kuberuntime::{
 };
 use crate::lifecycle::HandlerRunner;
 use crate::logs::LogRotatePolicy;
+use crate::mirror_pods::MirrorPods;
 use crate::pod::{PodExt, PodUid, phase};
 use crate::pod_cache::PodCache;
 use crate::pod_manager::PodManager;
 use crate::pod_workers::{PodSyncer, PodWorkers, PodWorkersOptions};
-use crate::ports::{ApiServer, EventSink, ObjectReader, ProbeTransport, StatusSink, Volumes};
+use crate::ports::{
+    ApiServer, EventSink, MirrorClient, ObjectReader, ProbeTransport, StatusSink, Volumes,
+};
 use crate::prober::{self, ProbeResults, Prober};
 use crate::providers::Providers;
 use crate::reason_cache::ReasonCache;
@@ -80,6 +83,8 @@ pub struct Dependencies {
     pub providers: Providers,
     /// Where statuses go.
     pub status_sink: Arc<dyn StatusSink>,
+    /// Who makes the mirrors of static pods; none without an apiserver.
+    pub mirror_client: Option<Arc<dyn MirrorClient>>,
     /// Where Events go.
     pub event_sink: Arc<dyn EventSink>,
     /// ConfigMaps, Secrets, RuntimeClasses, this node.
@@ -95,10 +100,11 @@ pub struct Dependencies {
 /// The kubelet.
 pub struct Kubelet {
     options: KubeletOptions,
-    pod_manager: PodManager,
+    pod_manager: Arc<PodManager>,
     pod_cache: Arc<PodCache>,
     pod_workers: Arc<PodWorkers>,
     status_manager: Arc<StatusManager>,
+    mirror_pods: Arc<MirrorPods>,
     probe_manager: Arc<prober::Manager>,
     probe_results: Arc<ProbeResults>,
     /// Results of probes that have changed; the sync loop takes it.
@@ -130,7 +136,9 @@ impl Kubelet {
         let pod_cache = Arc::new(PodCache::default());
         let work_queue = Arc::new(WorkQueue::default());
         let images = ImageManager::new(recorder.clone(), deps.objects.clone(), options.images.clone());
-        let status_manager = Arc::new(StatusManager::new(deps.status_sink));
+        let pod_manager = Arc::new(PodManager::default());
+        let status_manager = Arc::new(StatusManager::new(deps.status_sink, pod_manager.clone()));
+        let mirror_pods = MirrorPods::new(deps.mirror_client, pod_manager.clone(), deps.objects.clone());
         let probe_results = Arc::new(ProbeResults::default());
         let (probe_manager, probe_updates) = prober::Manager::new(
             probe_results.clone(),
@@ -169,7 +177,8 @@ impl Kubelet {
                 probe_results,
                 probe_updates: Mutex::new(Some(probe_updates)),
                 runtime_state: Arc::default(),
-                pod_manager: PodManager::default(),
+                pod_manager,
+                mirror_pods: Arc::new(mirror_pods),
                 reason_cache: ReasonCache::default(),
                 providers: deps.providers,
                 objects: deps.objects,

@@ -25,13 +25,13 @@ impl PodSyncer for Kubelet {
         &self,
         _update_type: SyncPodType,
         pod: &Arc<Pod>,
-        _mirror_pod: Option<&Arc<Pod>>,
         runtime: RuntimePod,
     ) -> Result<bool, SyncError> {
         self.check_provider(pod).await?;
         if self.refresh_status(pod, &runtime, false) {
             return Ok(true);
         }
+        self.mirror_pods.reconcile(pod);
         self.objects.register_pod(pod);
         self.probe_manager.add_pod(pod);
         let result = self.runtime.sync_pod(pod, &runtime).await;

@@ -20,11 +20,12 @@ use crate::references::references;
 const GC_PERIOD: Duration = Duration::from_secs(60);
 
 impl Kubelet {
-    /// Starts everything but the sync loop: status manager, probes, one PLEG a provider, notices of changed objects, log
-    /// rotation. The tasks end when the set is dropped.
+    /// Starts everything but the sync loop: status manager, mirror pods, probes, one PLEG a provider, notices of changed
+    /// objects, log rotation. The tasks end when the set is dropped.
     pub(super) fn start_managers(self: &Arc<Self>) -> (JoinSet<()>, mpsc::Receiver<PodLifecycleEvent>) {
         let mut tasks = JoinSet::new();
         tasks.spawn(self.status_manager.clone().run(self.clone()));
+        tasks.spawn(self.mirror_pods.clone().run());
         tasks.spawn(self.probe_manager.clone().run());
         let (changed, pleg) = mpsc::channel(PLEG_BUFFER);
         for registered in self.providers.iter() {

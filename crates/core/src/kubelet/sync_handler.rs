@@ -73,7 +73,7 @@ impl SyncHandler for Kubelet {
         for pod in pods {
             self.pod_manager.upsert(pod.clone());
             self.status_manager.pod_updated(&pod);
-            if needs_to_reconcile_readiness(&pod) {
+            if !pod.is_mirror() && needs_to_reconcile_readiness(&pod) {
                 self.update_worker(pod, SyncPodType::Sync);
             }
         }
@@ -97,15 +97,14 @@ impl Kubelet {
         if self.pending_admissions.contains(&pod.uid()) {
             return;
         }
-        let mirror_pod = self.pod_manager.mirror_of(&pod);
-        self.pod_workers
-            .update_pod(UpdatePodOptions { mirror_pod, ..UpdatePodOptions::new(update_type, pod) });
+        self.pod_workers.update_pod(UpdatePodOptions::new(update_type, pod));
     }
 
-    /// The API object of a static pod changed: its worker hears of it.
-    fn handle_mirror_pod(&self, mirror: &Pod) {
+    /// The API object of a static pod came, changed or went. It never runs, and the pod runs whatever becomes of it.
+    fn handle_mirror_pod(&self, mirror: &Arc<Pod>) {
         if let Some(pod) = self.pod_manager.pod_of_mirror(mirror) {
-            self.update_worker(pod, SyncPodType::Update);
+            self.status_manager.pod_updated(mirror);
+            self.mirror_pods.reconcile(&pod);
         }
     }
 }

@@ -202,6 +202,13 @@ impl PodWorkers {
         self.status(uid, |s| s.is_some_and(|s| s.termination_requested))
     }
 
+    /// Whether a static pod of this full name is on its way out (`IsPodForMirrorPodTerminatingByFullName`).
+    pub fn is_static_pod_terminating(&self, full_name: &str) -> bool {
+        let inner = self.inner.lock();
+        let status = inner.started_static.get(full_name).and_then(|uid| inner.statuses.get(uid));
+        status.is_some_and(|s| s.termination_requested && !s.terminated)
+    }
+
     /// Whether the pod's worker has something to do, or is doing it.
     pub fn is_working(&self, uid: &str) -> bool {
         self.status(uid, |s| s.is_some_and(|s| s.working))

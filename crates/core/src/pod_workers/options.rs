@@ -92,8 +92,6 @@ pub struct UpdatePodOptions {
     pub update_type: SyncPodType,
     /// About which pod.
     pub subject: Subject,
-    /// The API object of a static pod.
-    pub mirror_pod: Option<Arc<Pod>>,
     /// With `Kill`: how.
     pub kill: Option<KillPodOptions>,
 }
@@ -101,7 +99,7 @@ pub struct UpdatePodOptions {
 impl UpdatePodOptions {
     /// An update about a wanted pod.
     pub fn new(update_type: SyncPodType, pod: Arc<Pod>) -> Self {
-        Self { update_type, subject: Subject::Pod(pod), mirror_pod: None, kill: None }
+        Self { update_type, subject: Subject::Pod(pod), kill: None }
     }
 }
 
@@ -143,7 +141,6 @@ pub trait PodSyncer: Send + Sync {
         &self,
         update_type: SyncPodType,
         pod: &Arc<Pod>,
-        mirror_pod: Option<&Arc<Pod>>,
         runtime: RuntimePod,
     ) -> Result<bool, SyncError>;
 

@@ -27,7 +27,6 @@ pub(super) struct ActiveUpdate {
     pub(super) update_type: SyncPodType,
     pub(super) pod: Option<Arc<Pod>>,
     pub(super) running_pod: Option<PodRef>,
-    pub(super) mirror_pod: Option<Arc<Pod>>,
 }
 
 /// The record of one pod worker. Only its own lock's holder touches it.
@@ -112,14 +111,12 @@ impl PodSyncStatus {
 
     /// Makes an update what the worker works from (`mergeLastUpdate`).
     pub(super) fn merge_last_update(&mut self, update: &UpdatePodOptions) {
-        let old = self.active.take();
-        let old_pod = old.as_ref().and_then(|a| a.pod.clone());
+        let old_pod = self.active.take().and_then(|active| active.pod);
         let (pod, running_pod) = match &update.subject {
             Subject::Pod(pod) => (Some(pod.clone()), None),
             Subject::RunningPod(running) => (old_pod, Some(running.clone())),
         };
-        let mirror_pod = update.mirror_pod.clone().or_else(|| old.and_then(|a| a.mirror_pod));
-        self.active = Some(ActiveUpdate { update_type: update.update_type, pod, running_pod, mirror_pod });
+        self.active = Some(ActiveUpdate { update_type: update.update_type, pod, running_pod });
     }
 
     /// The update to work on when nothing newer was sent (`requeueLastPodUpdate`). None if nothing was worked on yet.
@@ -136,7 +133,6 @@ impl PodSyncStatus {
         self.pending = Some(UpdatePodOptions {
             update_type: active.update_type,
             subject,
-            mirror_pod: active.mirror_pod.clone(),
             kill: None,
         });
         self.working = true;

@@ -129,8 +129,7 @@ impl PodWorkers {
         };
         match work.state {
             PodWorkerState::Sync => {
-                let mirror = work.update.mirror_pod.as_ref();
-                syncer.sync_pod(work.update.update_type, pod, mirror, runtime).await
+                syncer.sync_pod(work.update.update_type, pod, runtime).await
             }
             PodWorkerState::Terminating => {
                 let status_fn = self.acknowledge_terminating(uid);
@@ -216,6 +215,7 @@ impl PodWorkers {
 }
 
 /// Whether a pod may start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PodStart {
     Now,
     Later,
@@ -279,6 +279,11 @@ impl Inner {
     pub(super) fn release_static(&mut self, full_name: &str, uid: &PodUid) {
         if self.started_static.get(full_name) == Some(uid) {
             self.started_static.remove(full_name);
+            // Those who wait for the name need not wait for their next look.
+            self.waiting_static.get(full_name).into_iter().flatten().for_each(|next| self.wake(next));
         }
     }
 }
+
+#[cfg(test)]
+mod static_pods;

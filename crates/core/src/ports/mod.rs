@@ -2,6 +2,7 @@
 
 mod access;
 mod error;
+mod mirror;
 mod node;
 mod objects;
 mod probe;
@@ -12,6 +13,7 @@ mod volumes;
 
 pub use access::{AccessReviewer, Attributes, UserInfo};
 pub use error::ApiError;
+pub use mirror::MirrorClient;
 pub use node::NodeStatusSource;
 pub use objects::{ObjectKey, ObjectKind, ObjectReader, ServiceAccounts, TokenIssuer};
 pub use probe::{

@@ -14,6 +14,7 @@ use super::patch::status_patch;
 use super::terminate::terminated_status;
 use crate::backoff::Delay;
 use crate::pod::{PodExt, PodUid, phase};
+use crate::pod_manager::PodManager;
 use crate::ports::{ApiError, StatusSink, StatusUpdate};
 use crate::work_queue::WorkQueue;
 
@@ -37,6 +38,8 @@ pub trait PodDeletionSafetyProvider: Send + Sync {
 /// The statuses of all pods, and the way they take to the apiserver.
 pub struct StatusManager {
     sink: Arc<dyn StatusSink>,
+    /// Knows the mirror pods: statuses of static pods go there.
+    pods: Arc<PodManager>,
     entries: Mutex<BTreeMap<PodUid, Entry>>,
     queue: WorkQueue,
 }
@@ -48,6 +51,8 @@ struct Entry {
     status: Arc<PodStatus>,
     /// What the apiserver has, as far as is known.
     sent: Arc<PodStatus>,
+    /// The object that has it; none before a static pod has a mirror.
+    sent_to: Option<PodUid>,
     /// The terminated sync is done: nothing more will follow.
     finished: bool,
     /// A write is under way; the next one waits for its end.
@@ -71,8 +76,8 @@ enum Done {
 
 impl StatusManager {
     /// A manager that writes to `sink` while [`run`](Self::run) runs.
-    pub fn new(sink: Arc<dyn StatusSink>) -> Self {
-        Self { sink, entries: Mutex::default(), queue: WorkQueue::default() }
+    pub fn new(sink: Arc<dyn StatusSink>, pods: Arc<PodManager>) -> Self {
+        Self { sink, pods, entries: Mutex::default(), queue: WorkQueue::default() }
     }
 
     /// Whose statuses there are.
@@ -137,11 +142,25 @@ impl StatusManager {
 
     /// The source showed the pod anew.
     pub fn pod_updated(&self, pod: &Arc<Pod>) {
+        if pod.is_mirror() {
+            return self.mirror_updated(pod);
+        }
         let mut entries = self.entries.lock();
         let Some(entry) = entries.get_mut(&pod.uid()) else { return };
         entry.pod = pod.clone();
         entry.unverified = true;
         if entry.can_be_deleted() {
+            self.queue.enqueue(pod.uid(), Duration::ZERO);
+        }
+    }
+
+    /// The apiserver showed the mirror of a static pod. A new one has to be told everything.
+    fn mirror_updated(&self, mirror: &Arc<Pod>) {
+        let Some(pod) = self.pods.pod_of_mirror(mirror) else { return };
+        let mut entries = self.entries.lock();
+        let Some(entry) = entries.get_mut(&pod.uid()) else { return };
+        entry.unverified = true;
+        if entry.sent_to.as_ref() != Some(&mirror.uid()) {
             self.queue.enqueue(pod.uid(), Duration::ZERO);
         }
     }
@@ -154,7 +173,7 @@ impl StatusManager {
     fn update(&self, pod: &Arc<Pod>, status: PodStatus, finished: bool) {
         let uid = pod.uid();
         let mut entries = self.entries.lock();
-        let entry = entries.entry(uid.clone()).or_insert_with(|| Entry::new(pod));
+        let entry = entries.entry(uid.clone()).or_insert_with(|| Entry::new(pod, self.pods.api_object(pod)));
         if let Some(delay) = entry.update(pod, status, finished) {
             self.queue.enqueue(uid, delay);
         }
@@ -195,13 +214,16 @@ impl StatusManager {
         let could_run = safety.pod_could_have_running_containers(uid);
         let mut entries = self.entries.lock();
         let entry = entries.get_mut(uid).filter(|e| !e.in_flight)?;
+        // Without a mirror there is nothing to write to. Its arrival is told.
+        let object = self.pods.api_object(&entry.pod)?;
+        entry.address(&object);
         let merged = Arc::new(merge_pod_status(&entry.sent, &entry.status, could_run));
         if merged.phase != entry.status.phase {
             self.queue.enqueue(uid.clone(), HELD_BACK);
         }
-        if let Some(patch) = status_patch(uid, &entry.sent, &merged) {
+        if let Some(patch) = status_patch(&object.uid(), &entry.sent, &merged) {
             entry.in_flight = true;
-            let update = StatusUpdate { pod: entry.pod.clone(), status: merged.clone(), patch };
+            let update = StatusUpdate { pod: object, status: merged.clone(), patch };
             return Some(Next::Patch(update, merged));
         }
         if entry.can_be_deleted() {
@@ -223,6 +245,8 @@ impl StatusManager {
                 // Something newer may have come in the meantime, or the object may go now.
                 self.queue.enqueue(uid.clone(), Duration::ZERO);
             }
+            // The mirror is gone; the pod runs on, and another mirror will come.
+            Done::Patched(Err(ApiError::NotFound(_)), _) if entry.pod.is_static() => entry.sent_to = None,
             Done::Patched(Err(ApiError::NotFound(_)), _) | Done::Deleted(Ok(())) => {
                 entries.remove(uid);
             }
@@ -245,7 +269,8 @@ impl StatusManager {
             if entry.in_flight || !std::mem::take(&mut entry.unverified) {
                 continue;
             }
-            let shown = entry.pod.pod_status();
+            let Some(object) = self.pods.api_object(&entry.pod) else { continue };
+            let shown = object.pod_status();
             if !equal_by_kubelet(shown, &entry.sent) {
                 entry.sent = Arc::new(shown.clone());
                 self.queue.enqueue(uid.clone(), Duration::ZERO);
@@ -255,16 +280,26 @@ impl StatusManager {
 }
 
 impl Entry {
-    fn new(pod: &Arc<Pod>) -> Self {
-        let status = Arc::new(pod.pod_status().clone());
+    fn new(pod: &Arc<Pod>, object: Option<Arc<Pod>>) -> Self {
+        let status = Arc::new(object.as_ref().unwrap_or(pod).pod_status().clone());
         Self {
             pod: pod.clone(),
             sent: status.clone(),
+            sent_to: object.map(|object| object.uid()),
             status,
             finished: false,
             in_flight: false,
             unverified: false,
             retry: Delay::new(RETRY.0, RETRY.1),
+        }
+    }
+
+    /// From now on the status is written to this object. What an earlier one has is of no use for it.
+    fn address(&mut self, object: &Pod) {
+        let uid = object.uid();
+        if self.sent_to.as_ref() != Some(&uid) {
+            self.sent = Arc::new(object.pod_status().clone());
+            self.sent_to = Some(uid);
         }
     }
 

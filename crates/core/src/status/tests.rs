@@ -122,7 +122,7 @@ fn managed() -> (StatusManager, Arc<Pod>) {
         ]),
         ..PodStatus::default()
     };
-    let manager = StatusManager::new(Arc::new(FakeSink::default()));
+    let manager = StatusManager::new(Arc::new(FakeSink::default()), Arc::default());
     manager.set_pod_status(&pod, status);
     (manager, pod)
 }

@@ -13,7 +13,7 @@ use coracle_core::kuberuntime::{DnsConfigurer, ImageManagerOptions, RuntimeOptio
 use coracle_core::pod::{PodExt, PodUid};
 use coracle_core::pod_workers::PodWorkersOptions;
 use coracle_core::ports::{
-    ApiError, EventRecord, EventSink, GrpcCheck, HookError, HttpGet, ObjectKey, ObjectKind, ObjectReader,
+    ApiError, EventRecord, EventSink, GrpcCheck, HookError, HttpGet, MirrorClient, ObjectKey, ObjectKind, ObjectReader,
     PodSource, ProbeOutcome, ProbeTransport, SourceKind, SourceUpdate, StatusSink, StatusUpdate, TcpConnect,
     VolumeError, Volumes,
 };
@@ -25,7 +25,7 @@ use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
 /// The apiserver, as far as the kubelet sees it.
@@ -42,6 +42,8 @@ pub struct FakeApi {
     pub node: Mutex<Option<Arc<Node>>>,
     /// This node where it is asked for anew; as seen last if there is nothing here.
     pub fresh_node: Mutex<Option<Arc<Node>>>,
+    /// Mirror pods that were made.
+    pub mirrors_created: Mutex<usize>,
     mounted: Mutex<HashMap<String, usize>>,
 }
 
@@ -57,6 +59,7 @@ impl FakeApi {
             patch_error: Mutex::default(),
             node: Mutex::default(),
             fresh_node: Mutex::default(),
+            mirrors_created: Mutex::default(),
             mounted: Mutex::default(),
         })
     }
@@ -69,6 +72,10 @@ impl FakeApi {
 
     pub fn get(&self, uid: &str) -> Option<Arc<Pod>> {
         self.pods.lock().get(uid).cloned()
+    }
+
+    pub fn get_by_name(&self, name: &str) -> Option<Arc<Pod>> {
+        self.pods.lock().values().find(|pod| pod.name() == name).cloned()
     }
 
     pub fn object_changed(&self, name: &str) {
@@ -125,6 +132,66 @@ impl StatusSink for FakeApi {
             let _ = self.watch.send(SourceUpdate::Delete(pod));
         }
         Ok(())
+    }
+}
+
+#[async_trait]
+impl MirrorClient for FakeApi {
+    async fn create_mirror_pod(&self, mirror: &Pod) -> Result<(), ApiError> {
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        if self.get_by_name(mirror.name()).is_some() {
+            return Err(ApiError::Conflict("there is one".into()));
+        }
+        let mut created = self.mirrors_created.lock();
+        *created += 1;
+        let mut pod = mirror.clone();
+        pod.metadata.uid = Some(format!("mirror-{created}"));
+        pod.metadata.generation = Some(1);
+        self.put(pod);
+        Ok(())
+    }
+
+    async fn delete_mirror_pod(&self, mirror: &Pod) -> Result<(), ApiError> {
+        self.delete_pod(mirror).await
+    }
+}
+
+/// A source that says what a test wants, and nothing before.
+pub struct Listed {
+    kind: SourceKind,
+    pods: watch::Sender<Option<Vec<Arc<Pod>>>>,
+}
+
+impl Listed {
+    fn new(kind: SourceKind) -> Arc<Self> {
+        Arc::new(Self { kind, pods: watch::Sender::new(Some(Vec::new())) })
+    }
+
+    /// From now on there are these pods; `None` for a source that has yet to speak.
+    pub fn set(&self, pods: Option<Vec<Arc<Pod>>>) {
+        self.pods.send_replace(pods);
+    }
+}
+
+#[async_trait]
+impl PodSource for Listed {
+    fn kind(&self) -> SourceKind {
+        self.kind
+    }
+
+    async fn run(&self, updates: mpsc::Sender<SourceUpdate>) {
+        let mut pods = self.pods.subscribe();
+        loop {
+            let now = pods.borrow_and_update().clone();
+            if let Some(now) = now
+                && updates.send(SourceUpdate::Set(now)).await.is_err()
+            {
+                return;
+            }
+            if pods.changed().await.is_err() {
+                return;
+            }
+        }
     }
 }
 
@@ -260,6 +327,10 @@ pub struct World {
     pub fast: Arc<FakeProvider>,
     pub slow: Arc<FakeProvider>,
     pub network: Arc<FakeNetwork>,
+    /// Static pods of files.
+    pub files: Arc<Listed>,
+    /// Static pods of URLs.
+    pub urls: Arc<Listed>,
     agent: Option<(Arc<Kubelet>, JoinSet<()>, JoinSet<()>)>,
     logs: tempfile::TempDir,
 }
@@ -271,6 +342,8 @@ impl World {
             fast: FakeProvider::new("fast", clock::now),
             slow: FakeProvider::new("slow", clock::now),
             network: Arc::default(),
+            files: Listed::new(SourceKind::File),
+            urls: Listed::new(SourceKind::Http),
             agent: None,
             logs: tempfile::tempdir().unwrap(),
         };
@@ -302,13 +375,14 @@ impl World {
         let deps = Dependencies {
             providers: Providers::new(vec![registered(&self.fast, "fast"), registered(&self.slow, "slow")]),
             status_sink: self.api.clone(),
+            mirror_client: Some(self.api.clone()),
             event_sink: self.api.clone(),
             objects: self.api.clone(),
             volumes: self.api.clone(),
             probe_transport: self.network.clone(),
             server: None,
         };
-        let config = PodConfig::new(vec![self.api.clone()]);
+        let config = PodConfig::new(vec![self.api.clone(), self.files.clone(), self.urls.clone()]);
         let kubelet = Kubelet::new(options, deps, config.sources_ready());
         let (updates, sources): (mpsc::Receiver<PodUpdate>, _) = config.start();
         let tasks = start_kubelet(&kubelet, updates);

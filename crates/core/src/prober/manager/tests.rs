@@ -37,7 +37,7 @@ impl Rig {
             relist_period: 10 * SECOND,
         }]);
         let results = Arc::new(ProbeResults::default());
-        let status_manager = Arc::new(StatusManager::new(sink.clone()));
+        let status_manager = Arc::new(StatusManager::new(sink.clone(), Arc::default()));
         let prober = Prober::new(transport.clone(), providers, Recorder::new(sink.clone()));
         let (manager, updates) =
             Manager::new(results.clone(), status_manager.clone(), Arc::default(), prober);

@@ -1,4 +1,4 @@
-//! Pods from manifests that are read once: what `coracle run` is given.
+//! Pods that are given once: what `coracle run` is given.
 
 use std::sync::Arc;
 
@@ -9,25 +9,26 @@ use tokio::sync::mpsc;
 use super::defaults::set_pod_defaults;
 use super::manifest::ManifestError;
 use super::validation::validate_pod;
-use crate::pod::{CONFIG_HASH_ANNOTATION, CONFIG_SOURCE_ANNOTATION, PodExt};
+use crate::pod::PodExt;
 use crate::ports::{PodSource, SourceKind, SourceUpdate};
 
 /// A fixed set of pods.
-pub struct StaticSource {
+pub struct FixedSource {
     pods: Vec<Arc<Pod>>,
 }
 
-impl StaticSource {
-    /// These pods, which [`static_pod`] made.
+impl FixedSource {
+    /// These pods, which [`fixed_pod`] made.
     pub fn new(pods: Vec<Arc<Pod>>) -> Self {
         Self { pods }
     }
 }
 
 #[async_trait]
-impl PodSource for StaticSource {
+impl PodSource for FixedSource {
+    /// It stands in for the apiserver: the pods have no mirror there, their status is their own.
     fn kind(&self) -> SourceKind {
-        SourceKind::File
+        SourceKind::Api
     }
 
     async fn run(&self, updates: mpsc::Sender<SourceUpdate>) {
@@ -37,15 +38,12 @@ impl PodSource for StaticSource {
     }
 }
 
-/// Makes a pod that did not come through the apiserver into what that would have made of it: defaults, validation,
-/// a UID, and the annotations that name its source (upstream: `applyDefaults` in `config/common.go`).
-pub fn static_pod(mut pod: Pod, uid: &str, node_name: &str) -> Result<Arc<Pod>, ManifestError> {
+/// Makes a pod that did not come through the apiserver into what that would have made of it: defaults, validation, a
+/// UID, and the node that it is bound to.
+pub fn fixed_pod(mut pod: Pod, uid: &str, node_name: &str) -> Result<Arc<Pod>, ManifestError> {
     set_pod_defaults(&mut pod);
     pod.metadata.uid = Some(uid.to_owned());
     pod.metadata.namespace.get_or_insert_with(|| "default".to_owned());
-    let annotations = pod.metadata.annotations.get_or_insert_default();
-    annotations.insert(CONFIG_SOURCE_ANNOTATION.to_owned(), SourceKind::File.as_str().to_owned());
-    annotations.insert(CONFIG_HASH_ANNOTATION.to_owned(), uid.to_owned());
     if let Some(spec) = &mut pod.spec {
         spec.node_name = Some(node_name.to_owned());
     }
