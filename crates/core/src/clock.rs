@@ -46,6 +46,10 @@ pub mod simulated {
         START.set(Some((Instant::now(), timestamp)));
     }
 
+    pub(crate) fn is_on() -> bool {
+        START.get().is_some()
+    }
+
     pub(super) fn now() -> Option<Timestamp> {
         let (start, timestamp) = START.get()?;
         timestamp.checked_add(SignedDuration::try_from(start.elapsed()).ok()?).ok()

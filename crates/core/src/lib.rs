@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod backoff;
+mod blocking;
 pub mod clock;
 pub mod config;
 pub mod credential_provider;

@@ -8,6 +8,7 @@ use coracle_provider::{ContainerState, PodRef};
 use tracing::warn;
 
 use super::ContainerGc;
+use crate::blocking::blocking;
 use crate::kuberuntime::container::{LEGACY_LOG_SUFFIX, legacy_log_name};
 use crate::kuberuntime::runtime_pod::{RuntimeContainer, RuntimePod};
 use crate::kuberuntime::sandbox::pod_log_folder_name;
@@ -37,9 +38,9 @@ impl ContainerGc {
 
     async fn remove_log_folder(&self, name: &str) {
         let folder = self.pod_logs_dir.join(name);
-        match tokio::fs::remove_dir_all(&folder).await {
+        match blocking(move || std::fs::remove_dir_all(folder)).await {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                warn!(%error, folder = %folder.display(), "removing the logs of a pod failed");
+                warn!(%error, name, "removing the logs of a pod failed");
             }
             _ => {}
         }
@@ -122,10 +123,6 @@ fn dead_links(folder: &Path, logs: &Path) -> io::Result<Vec<PathBuf>> {
     };
     let links = list(folder)?.into_iter().filter(|name| name.ends_with(LEGACY_LOG_SUFFIX));
     Ok(links.map(|name| folder.join(name)).filter(is_dead).collect())
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 #[cfg(test)]

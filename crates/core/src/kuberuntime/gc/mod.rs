@@ -14,6 +14,7 @@ use coracle_provider::ContainerState;
 use tracing::warn;
 
 use super::runtime_pod::{RuntimeContainer, RuntimePod, RuntimeSandbox};
+use crate::blocking::blocking;
 use crate::clock;
 use crate::logs;
 use crate::pod_cache::PodCache;
@@ -97,13 +98,13 @@ impl ContainerGc {
 
     async fn remove_container_log(&self, container: &RuntimeContainer) {
         let (log, link) = (container.log_path.clone(), self.log_link(container));
-        let removed = tokio::task::spawn_blocking(move || {
+        let removed = blocking(move || {
             if let Some(link) = link {
                 log_folders::remove_link(&link);
             }
-            logs::clean(&log)
+            logs::clean(&log).map_err(std::io::Error::other)
         });
-        if let Ok(Err(error)) = removed.await {
+        if let Err(error) = removed.await {
             warn!(%error, container = %container.id, "removing the logs of a container failed");
         }
     }
