@@ -126,18 +126,12 @@ pub fn compute_pod_actions(pod: &Pod, runtime: &RuntimePod, probes: &ProbeResult
 
 /// A new sandbox: everything begins from the first init container, unless the pod is done.
 fn start_over(pod: &Pod, runtime: &RuntimePod, actions: &mut PodActions) {
-    let never = pod.restart_policy() == restart_policy::NEVER;
-    if never && actions.attempt != 0 && !runtime.containers.is_empty() {
+    if pod.restart_policy() == restart_policy::NEVER && actions.attempt != 0 && !can_go_on(pod, runtime) {
         actions.create_sandbox = false;
         return;
     }
-    let to_start: Vec<usize> = (0..pod.containers().len())
-        .filter(|i| {
-            let container = &pod.containers()[*i];
-            let policy = container.restart_policy.as_deref().unwrap_or(pod.restart_policy());
-            policy != restart_policy::ON_FAILURE || !succeeded(container, runtime)
-        })
-        .collect();
+    let to_start: Vec<usize> =
+        (0..pod.containers().len()).filter(|i| is_to_run(&pod.containers()[*i], pod, runtime)).collect();
     if to_start.is_empty() && runtime.has_any_regular_container_created(pod) {
         actions.create_sandbox = false;
         return;
@@ -149,8 +143,25 @@ fn start_over(pod: &Pod, runtime: &RuntimePod, actions: &mut PodActions) {
     }
 }
 
-fn succeeded(container: &Container, runtime: &RuntimePod) -> bool {
-    runtime.find(&container.name).is_some_and(|c| c.state == ContainerState::Exited && c.exit_code == 0)
+/// Whether a pod that never restarts has something left to run in another sandbox. Upstream takes one that has any container
+/// for done: if that did not start, or another has yet to, the pod is pending for ever there.
+fn can_go_on(pod: &Pod, runtime: &RuntimePod) -> bool {
+    let mut init = pod.init_containers().iter().filter(|c| !is_restartable_init_container(c));
+    let has_failed = init.any(|c| {
+        let ended = runtime.find(&c.name).filter(|s| s.state == ContainerState::Exited);
+        ended.is_some_and(|s| s.exit_code != 0 && !container_should_restart(c, pod, s.exit_code))
+    });
+    !has_failed && pod.containers().iter().any(|c| is_to_run(c, pod, runtime))
+}
+
+/// Whether a main container has yet to run, or again, once its sandbox is gone. Upstream looks for success under
+/// `OnFailure` only: a container that never restarts, in a pod that does, would run twice, and its status be refused.
+fn is_to_run(container: &Container, pod: &Pod, runtime: &RuntimePod) -> bool {
+    runtime.find(&container.name).is_none_or(|last| match last.state {
+        ContainerState::Created => true,
+        ContainerState::Exited => container_should_restart(container, pod, last.exit_code),
+        ContainerState::Running | ContainerState::Unknown => restart_after_kill(container, pod),
+    })
 }
 
 /// Ephemeral containers run once, whether or not initialisation is complete.
