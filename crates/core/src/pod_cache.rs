@@ -41,6 +41,8 @@ struct Entry {
 /// One provider's part of a pod.
 #[derive(Debug, Default)]
 struct View {
+    /// A change was asked of the provider and it is not known what came of it: there may be more than is known.
+    expected: bool,
     sandboxes: BTreeMap<String, Item<SandboxStatus>>,
     containers: BTreeMap<String, Item<ContainerStatus>>,
 }
@@ -170,14 +172,14 @@ impl PodCache {
         self.inner.lock().synced.contains(&provider)
     }
 
-    /// Whether this provider has, or had, anything of this pod.
+    /// Whether this provider has, had, or may have anything of this pod.
     pub fn knows(&self, provider: ProviderName, uid: &str) -> bool {
         let inner = self.inner.lock();
         let entry = inner.pods.get(uid);
         entry.is_some_and(|e| {
-            e.views
-                .iter()
-                .any(|(name, v)| *name == provider && !(v.sandboxes.is_empty() && v.containers.is_empty()))
+            e.views.iter().any(|(name, v)| {
+                *name == provider && (v.expected || !(v.sandboxes.is_empty() && v.containers.is_empty()))
+            })
         })
     }
 
@@ -260,12 +262,23 @@ impl PodCache {
 
     /// Takes a provider's list of one pod in; says whether that was news.
     pub fn replace_pod(&self, provider: ProviderName, uid: &PodUid, snapshot: Snapshot) -> bool {
-        let changed = self.inner.lock().reconcile_pod(provider, uid, snapshot);
+        let mut inner = self.inner.lock();
+        inner.pods.entry(uid.clone()).or_default().view(provider).expected = false;
+        let changed = inner.reconcile_pod(provider, uid, snapshot);
+        drop(inner);
         self.note(changed)
     }
 
-    /// Notes that a call about this pod ended without an answer.
-    pub fn mark_stale(&self, uid: &PodUid) {
+    /// Notes that a call about this pod ended without an answer: the provider may have more of it than is known.
+    pub fn mark_stale(&self, provider: ProviderName, uid: &PodUid) {
+        let mut inner = self.inner.lock();
+        let entry = inner.pods.entry(uid.clone()).or_default();
+        entry.stale = true;
+        entry.view(provider).expected = true;
+    }
+
+    /// Notes that the pod has to be listed before anything is decided about it.
+    pub fn distrust(&self, uid: &PodUid) {
         self.inner.lock().pods.entry(uid.clone()).or_default().stale = true;
     }
 

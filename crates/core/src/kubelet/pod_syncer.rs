@@ -59,6 +59,9 @@ impl PodSyncer for Kubelet {
         self.set_pod_status(pod, status);
         self.probe_manager.stop_liveness_and_startup(&pod.uid());
 
+        self.check_listed(pod).await?;
+        // It may have been listed only since this sync began.
+        let runtime = self.runtime.get_pod_status(&pod.uid()).await?;
         let result = self.runtime.kill_pod(Some(pod), &runtime, &[], grace_period_seconds).await;
         if let Some(error) = result.error() {
             self.recorder.warning(pod, reason::FAILED_KILL_POD, format!("error killing pod: {error}"));
@@ -74,7 +77,9 @@ impl PodSyncer for Kubelet {
         let uid = PodUid::from(pod.uid.as_str());
         let runtime = self.runtime.get_pod_status(&uid).await?;
         let result = self.runtime.kill_pod(None, &runtime, &[], Some(ORPHAN_GRACE_PERIOD_SECONDS)).await;
-        result.error().map_or(Ok(()), Err)
+        result.error().map_or(Ok(()), Err)?;
+        self.runtime.forget(&uid);
+        Ok(())
     }
 
     async fn sync_terminated_pod(&self, pod: &Arc<Pod>, runtime: RuntimePod) -> Result<(), SyncError> {
@@ -92,7 +97,7 @@ impl PodSyncer for Kubelet {
     }
 
     fn sync_abandoned(&self, uid: &PodUid) {
-        self.runtime.mark_stale(uid);
+        self.runtime.distrust(uid);
     }
 }
 
@@ -112,6 +117,16 @@ impl Kubelet {
         Ok(())
     }
 
+    /// Whether it is known what there is of a pod: of a provider that has not been listed since the start, nothing is.
+    async fn check_listed(&self, pod: &Pod) -> Result<(), SyncError> {
+        let own = self.runtime.provider_for(pod).await.map(|(provider, _)| provider.name()).ok();
+        let mut candidates = self.providers.iter().map(|p| p.provider.name());
+        match candidates.find(|name| own.is_none_or(|own| own == *name) && !self.pod_cache.is_synced(name)) {
+            Some(name) => Err(SyncError::failed(format!("{name} has not said yet what it runs"))),
+            None => Ok(()),
+        }
+    }
+
     /// Makes sure that nothing of a pod runs, whatever the calls said.
     async fn verify_stopped(&self, uid: &PodUid) -> Result<RuntimePod, SyncError> {
         let stopped = self.runtime.get_pod_status(uid).await?;
@@ -123,7 +138,7 @@ impl Kubelet {
             .collect();
         if !running.is_empty() {
             // Between two looks something may have started that nobody knew of; it is listed and killed next time.
-            self.runtime.mark_stale(uid);
+            self.runtime.distrust(uid);
             let message = format!("containers run after the pod was killed: {}", running.join(", "));
             return Err(SyncError::failed(message));
         }

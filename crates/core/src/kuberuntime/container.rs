@@ -55,19 +55,44 @@ impl KubeGenericRuntimeManager {
         })?;
 
         let provider = &sandbox.provider;
-        let created = provider.create_container(&sandbox.status.id, config).await;
+        self.remove_unstarted(pod, container, runtime).await?;
+        let (made_by, sandbox_id) = (provider.clone(), sandbox.status.id.clone());
+        let create = async move { made_by.create_container(&sandbox_id, config).await };
+        let created = self.in_flight.change(provider.name(), &pod.uid(), create).await;
         let created =
             created.map_err(|e| self.start_failure(pod, container, reason::CREATE_CONTAINER, &e))?;
         let id = created.id.clone();
         self.cache.set_container(provider.name(), created);
         self.container_normal(pod, container, recorder::reason::CREATED_CONTAINER, "Container created");
 
-        let started = provider.start_container(&id).await;
+        let started_by = provider.clone();
+        let start = async move { started_by.start_container(&id).await };
+        let started = self.in_flight.change(provider.name(), &pod.uid(), start).await;
         let started = started.map_err(|e| self.start_failure(pod, container, reason::RUN_CONTAINER, &e))?;
         self.link_log(pod, &started);
         self.cache.set_container(provider.name(), started.clone());
         self.container_normal(pod, container, recorder::reason::STARTED_CONTAINER, "Container started");
         self.run_post_start_hook(pod, container, provider, started).await
+    }
+
+    /// An instance that was made and did not start, as far as is known, makes room for the next one: should its start still
+    /// come through, there would be two. One that has started by now cannot be removed, and stays.
+    async fn remove_unstarted(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        runtime: &RuntimePod,
+    ) -> Result<(), SyncFailure> {
+        let unstarted = |c: &&RuntimeContainer| c.state == coracle_provider::ContainerState::Created;
+        let Some(last) = runtime.find(&container.name).filter(unstarted) else { return Ok(()) };
+        let Some(provider) = self.providers.by_name(last.provider) else { return Ok(()) };
+        let (removed_by, id) = (provider.clone(), last.id.clone());
+        let remove = async move { removed_by.remove_container(&id).await };
+        let removed = self.in_flight.change(provider.name(), &pod.uid(), remove).await;
+        let revision =
+            removed.map_err(|e| self.start_failure(pod, container, reason::CREATE_CONTAINER, &e))?;
+        self.cache.remove_container(last.provider, &pod.uid(), &last.id, revision);
+        Ok(())
     }
 
     /// Step 4 of upstream's. A container whose hook fails is stopped, and waits as one that failed.
@@ -108,8 +133,6 @@ impl KubeGenericRuntimeManager {
         error: &coracle_provider::Error,
     ) -> SyncFailure {
         self.container_warning(pod, container, recorder::reason::FAILED, &error.to_string());
-        // The call may have done something before it failed.
-        self.cache.mark_stale(&pod.uid());
         SyncFailure::new(reason, error.to_string())
     }
 

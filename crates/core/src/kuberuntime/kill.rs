@@ -166,7 +166,7 @@ impl KubeGenericRuntimeManager {
                 Ok(())
             }
             Err(error) => {
-                self.cache.mark_stale(&container.pod.uid.as_str().into());
+                self.cache.mark_stale(container.provider, &container.pod.uid.as_str().into());
                 if error.is_not_found() {
                     return Ok(());
                 }
@@ -187,7 +187,7 @@ impl KubeGenericRuntimeManager {
                 Err(error) => Err(SyncFailure::new(reason::KILL_POD_SANDBOX, error.to_string())),
             };
             if stopped.is_err() {
-                self.cache.mark_stale(&runtime.uid);
+                self.cache.mark_stale(sandbox.provider, &runtime.uid);
             }
             result.add(SyncAction::KillPodSandbox, &sandbox.pod.uid, stopped);
         }

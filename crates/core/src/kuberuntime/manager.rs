@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::dns::DnsConfigurer;
 use super::gc::{ContainerGc, GcPolicy};
 use super::image_manager::ImageManager;
+use super::in_flight::InFlight;
 use super::pre_stop::PreStopHooks;
 use super::runtime_pod::RuntimePod;
 use crate::backoff::Backoff;
@@ -70,6 +71,7 @@ pub struct KubeGenericRuntimeManager {
     pub(super) handlers: HandlerRunner,
     pub(super) pre_stop_hooks: PreStopHooks,
     pub(super) container_gc: ContainerGc,
+    pub(super) in_flight: InFlight,
     pub(super) options: RuntimeOptions,
 }
 
@@ -88,6 +90,7 @@ impl KubeGenericRuntimeManager {
         handlers: HandlerRunner,
         options: RuntimeOptions,
     ) -> Self {
+        let in_flight = InFlight::new(cache.clone());
         let crash_loop_back_off =
             Backoff::new(options.crash_loop_initial, options.crash_loop_max, CRASH_LOOP_EXPIRY);
         let container_gc = ContainerGc {
@@ -110,6 +113,7 @@ impl KubeGenericRuntimeManager {
             handlers,
             pre_stop_hooks: PreStopHooks::default(),
             container_gc,
+            in_flight,
             options,
         }
     }
@@ -142,9 +146,10 @@ impl KubeGenericRuntimeManager {
     }
 
     /// What the runtimes have of a pod (`GetPodStatus`): from the cache, which every call and event writes at once.
-    /// After a call without an answer the providers are asked.
+    /// After a call without an answer the providers are asked, once what was under way has ended.
     pub async fn get_pod_status(&self, uid: &PodUid) -> Result<RuntimePod, SyncError> {
         if self.cache.is_stale(uid) {
+            self.in_flight.settle(uid).await;
             for registered in self.providers.iter() {
                 let provider = &registered.provider;
                 match provider.list_pod(uid).await {
@@ -161,9 +166,9 @@ impl KubeGenericRuntimeManager {
         Ok(self.cache.get(uid))
     }
 
-    /// A call about this pod failed or was dropped: the cache may be behind.
-    pub fn mark_stale(&self, uid: &PodUid) {
-        self.cache.mark_stale(uid);
+    /// A sync of this pod was dropped, or what it did is not what is there: the cache may be behind.
+    pub fn distrust(&self, uid: &PodUid) {
+        self.cache.distrust(uid);
     }
 
     /// Forgets what is kept of a pod: its back-off, and hooks of containers that it no longer has.
@@ -175,11 +180,12 @@ impl KubeGenericRuntimeManager {
 
     /// What is kept: back-off of containers and of images by keys that begin with the pod's UID, and hooks by pod.
     #[cfg(feature = "simulation")]
-    pub(crate) fn kept(&self) -> [(&'static str, Vec<String>); 3] {
+    pub(crate) fn kept(&self) -> [(&'static str, Vec<String>); 4] {
         [
             ("back-off of containers", self.crash_loop_back_off.keys()),
             ("back-off of images", self.images.keys()),
             ("preStop hooks", self.pre_stop_hooks.pod_uids()),
+            ("changes in flight", self.in_flight.uids()),
         ]
     }
 

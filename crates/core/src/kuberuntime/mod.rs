@@ -7,6 +7,7 @@ mod dns;
 mod environment;
 mod gc;
 mod image_manager;
+mod in_flight;
 mod kill;
 mod labels;
 mod manager;

@@ -77,10 +77,12 @@ impl RuntimePod {
         Self { uid, sandboxes: Vec::new(), containers: Vec::new() }
     }
 
-    /// Puts the newest of each name first: by attempt, for clocks may stand still or go back.
+    /// Puts the newest of each name first: by attempt, for clocks may stand still or go back. One that runs is before all
+    /// others, so that nothing is started beside it.
     pub fn sort(&mut self) {
         self.sandboxes.sort_by_key(|s| Reverse((s.attempt, s.created_at)));
-        self.containers.sort_by_key(|c| Reverse((c.attempt, c.created_at)));
+        let runs = |c: &RuntimeContainer| c.state == ContainerState::Running;
+        self.containers.sort_by_key(|c| Reverse((runs(c), c.attempt, c.created_at)));
     }
 
     /// The newest instance of a container (`FindContainerStatusByName`).

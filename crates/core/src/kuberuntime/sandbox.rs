@@ -28,14 +28,15 @@ impl KubeGenericRuntimeManager {
         let run = async {
             let (provider, handler) = self.provider_for(pod).await?;
             let config = self.generate_pod_sandbox_config(pod, attempt, handler)?;
-            let status = provider.run_sandbox(config).await?;
+            let run_by = provider.clone();
+            let change = async move { run_by.run_sandbox(config).await };
+            let status = self.in_flight.change(provider.name(), &pod.uid(), change).await?;
             self.cache.set_sandbox(provider.name(), status.clone());
             Ok::<_, coracle_provider::Error>((provider, status))
         };
         run.await.map_err(|error| {
             let message = format!("Failed to create pod sandbox: {error}");
             self.recorder.warning(pod, recorder::reason::FAILED_CREATE_POD_SANDBOX, message.clone());
-            self.cache.mark_stale(&pod.uid());
             SyncFailure::new(reason::CREATE_POD_SANDBOX, message)
         })
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use coracle_core::ports::ApiError;
 use coracle_provider::fake::Call;
-use coracle_provider::{ContainerState, Error};
+use coracle_provider::{ContainerState, Error, ErrorKind, RuntimeService as _, SandboxState};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 use world::{World, on, one};
@@ -346,4 +346,77 @@ async fn an_agent_that_is_gone_starts_nothing_more() {
     world.kill_agent();
     sleep(Duration::from_secs(60)).await;
     assert_eq!(world.fast.calls(Call::CreateContainer), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_of_a_provider_that_has_not_answered_yet_is_not_taken_for_dead() {
+    let mut world = World::start().await;
+    world.create("a", on("slow", one("Always", "app")));
+    world.until("Running", |w| w.phase("a") == "Running").await;
+    world.kill_agent();
+    sleep(Duration::from_millis(1)).await;
+    world.slow.set_error(Call::List, Some(Error::new(ErrorKind::Unavailable, "connection refused")));
+    world.start_agent();
+    sleep(Duration::from_secs(5)).await;
+    world.delete("a", 5);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.phase("a"), "Running");
+    world.slow.set_error(Call::List, None);
+    world.until("gone", |w| w.phase("a") == "gone").await;
+    assert!(world.slow.containers().iter().all(|c| c.state != ContainerState::Running));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sandbox_that_was_asked_for_is_waited_for_before_the_pod_is_dead() {
+    let world = World::start().await;
+    world.fast.set_delay(Call::RunSandbox, Duration::from_secs(3));
+    world.create("a", one("Always", "app"));
+    world.until("it is asked for", |w| w.fast.calls(Call::RunSandbox) == 1).await;
+    world.delete("a", 30);
+    world.until("gone", |w| w.phase("a") == "gone").await;
+    assert!(world.fast.sandboxes().iter().all(|s| s.state == SandboxState::NotReady));
+    sleep(Duration::from_secs(60)).await;
+    assert!(world.fast.sandboxes().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_never_restarts_goes_on_when_its_sandbox_ended_before_its_start() {
+    let world = World::start().await;
+    world
+        .fast
+        .set_error(Call::StartContainer, Some(Error::new(ErrorKind::Unavailable, "connection refused")));
+    world.create("a", one("Never", "app"));
+    world.until("it was to start", |w| w.fast.calls(Call::StartContainer) == 1).await;
+    world.fast.stop_sandbox(&world.fast.sandboxes()[0].id).await.unwrap();
+    world.fast.set_error(Call::StartContainer, None);
+    world.until("Running", |w| w.phase("a") == "Running").await;
+    world.fast.exit("a", "main", 0);
+    world.until("Succeeded", |w| w.phase("a") == "Succeeded").await;
+    assert_eq!(world.fast.containers().iter().filter(|c| c.started_at.is_some()).count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_never_restarts_runs_once_whatever_its_sandbox_does() {
+    let world = World::start().await;
+    let mut spec = one("Always", "app");
+    spec["containers"][0]["restartPolicy"] = json!("Never");
+    let other = json!({"name": "other", "image": "app", "imagePullPolicy": "IfNotPresent"});
+    spec["containers"].as_array_mut().unwrap().push(other);
+    world.create("a", spec);
+    world.until("Running", |w| w.phase("a") == "Running").await;
+    world.fast.exit("a", "main", 0);
+    sleep(Duration::from_secs(1)).await;
+    world.fast.stop_sandbox(&world.fast.sandboxes()[0].id).await.unwrap();
+    world
+        .until("the other one runs again", |w| {
+            w.fast
+                .containers()
+                .iter()
+                .any(|c| c.name == "other" && c.attempt == 1 && c.state == ContainerState::Running)
+        })
+        .await;
+    assert_eq!(world.fast.containers().iter().filter(|c| c.name == "main").count(), 1);
+    sleep(Duration::from_secs(1)).await;
+    let statuses = world.api.get("a").unwrap().status.clone().unwrap().container_statuses.unwrap();
+    assert!(statuses[1].state.as_ref().unwrap().running.is_some());
 }
