@@ -4,9 +4,11 @@ mod apt;
 mod bed;
 mod checkout;
 mod guests;
+mod mutant;
 mod paths;
 mod setup;
 mod shell;
+mod sim;
 mod test;
 
 use std::process::ExitCode;
@@ -17,7 +19,9 @@ const HELP: &str = "\
 Development tasks of Coracle.
 
   cargo xtask setup               get what the system tests need: a control plane and a registry
-  cargo xtask test [TIER…]        run tests; tiers: unit, contract, system (default: all)
+  cargo xtask test [TIER…]        run tests; tiers: unit, simulation, contract, system (default: all)
+  cargo xtask sim [--seeds N] [--first SEED] [--survey] | --seed SEED [--trace] | --mutants
+                                  simulate the core, many seeds or one; or show that it finds planted bugs
   cargo xtask cluster [--release] run a local cluster with one Coracle node, until Ctrl-C
   cargo xtask bench [NAME…] [--save] [--list]
                                   measure what SPECIFICATION.md promises, against its peers
@@ -45,6 +49,7 @@ fn run(command: &str, rest: &[String]) -> Result<ExitCode> {
     match command {
         "setup" => setup::run().map(|_| ExitCode::SUCCESS),
         "test" => checkout::claim_target().and_then(|()| test::run(rest)),
+        "sim" => sim::run(rest),
         "cluster" => checkout::claim_target().and_then(|()| bed::cluster(rest)),
         "bench" => checkout::claim_target().and_then(|()| bed::bench(rest)),
         "guests" => guests::run(rest).map(|()| ExitCode::SUCCESS),

@@ -3,9 +3,9 @@
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
-use crate::{bed, paths, setup, shell};
+use crate::{bed, paths, setup, shell, sim};
 
 struct Tier {
     name: &'static str,
@@ -16,6 +16,7 @@ struct Tier {
 
 const TIERS: &[Tier] = &[
     Tier { name: "unit", run: unit, hindrance: || None },
+    Tier { name: "simulation", run: simulation, hindrance: || None },
     Tier { name: "contract", run: contract, hindrance: no_namespaces },
     Tier { name: "system", run: system, hindrance: no_namespaces },
 ];
@@ -28,7 +29,7 @@ enum Outcome {
 
 pub(crate) fn run(wanted: &[String]) -> Result<ExitCode> {
     if let Some(unknown) = wanted.iter().find(|name| TIERS.iter().all(|tier| tier.name != name.as_str())) {
-        bail!("no tier `{unknown}`: there are unit, contract and system");
+        bail!("no tier `{unknown}`: there are unit, simulation, contract and system");
     }
     let chosen = TIERS.iter().filter(|tier| wanted.is_empty() || wanted.iter().any(|name| name == tier.name));
     let results: Vec<_> = chosen.map(|tier| (tier.name, outcome(tier))).collect();
@@ -81,6 +82,13 @@ fn unit() -> Result<()> {
     shell::step("lints", || shell::run(&mut clippy))?;
     shell::step("tests of the crates", || shell::run(crates().args(["--lib", "--bins"])))?;
     shell::step("examples in the documentation", || shell::run(crates().arg("--doc")))
+}
+
+/// The core against fakes with faults. So many seeds take half a minute on two processors.
+fn simulation() -> Result<()> {
+    let code = sim::run(&["--seeds".to_owned(), "10000".to_owned()])?;
+    ensure!(code == ExitCode::SUCCESS, "a seed failed");
+    Ok(())
 }
 
 /// Tests of the crates from outside: the suite that every provider must pass, adapters against a real apiserver, who

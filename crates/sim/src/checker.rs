@@ -1,0 +1,259 @@
+//! What must hold at every step, whatever happens.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_core::pod::{PodExt, is_restartable_init_container, phase, restart_policy};
+use coracle_provider::ContainerState;
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+use crate::history::{Fact, Record};
+
+/// What the agent was told it has to act on after this much.
+const SLACK: Duration = Duration::from_millis(20);
+/// Every container gets this long (`minimumGracePeriodInSeconds`).
+const MINIMUM_GRACE: i64 = 2;
+
+/// A rule that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Violation {
+    pub(crate) rule: &'static str,
+    pub(crate) uid: String,
+    pub(crate) message: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: pod {}: {}", self.rule, self.uid, self.message)
+    }
+}
+
+/// Follows a history and finds the first fact that must not be.
+#[derive(Default)]
+pub(crate) struct Checker {
+    pods: BTreeMap<String, PodRecord>,
+}
+
+#[derive(Default)]
+struct PodRecord {
+    pod: Option<Arc<Pod>>,
+    /// As the API has them.
+    phase: String,
+    restarts: BTreeMap<String, i32>,
+    /// As the providers have them.
+    instances: BTreeMap<String, Instance>,
+    ready_sandboxes: BTreeSet<String>,
+    /// Containers that have ended: name, sandbox, and whether well.
+    ended: BTreeSet<(String, String, bool)>,
+    /// Instances that the agent has asked to end: how they do says nothing.
+    stopped: BTreeSet<String>,
+    /// Containers that a user has changed.
+    changed: BTreeSet<String>,
+    mounted: bool,
+    /// The agent has removed the object.
+    buried: bool,
+    /// Something has come that no agent can have known of.
+    belated: bool,
+    /// Grace periods that this life of the agent was told, and when.
+    graces: Vec<(Duration, i64)>,
+    /// When this life of the agent was told of a terminal phase.
+    told_terminal: Option<Duration>,
+}
+
+struct Instance {
+    name: String,
+    state: ContainerState,
+}
+
+impl Checker {
+    /// Takes a fact in; says which rule it breaks, if any.
+    pub(crate) fn observe(&mut self, record: &Record) -> Option<Violation> {
+        if matches!(record.fact, Fact::AgentKilled) {
+            for pod in self.pods.values_mut() {
+                pod.graces.clear();
+                pod.told_terminal = None;
+            }
+        }
+        if record.uid.is_empty() {
+            return None;
+        }
+        let pod = self.pods.entry(record.uid.clone()).or_default();
+        let (rule, message) = pod.observe(record)?;
+        Some(Violation { rule, uid: record.uid.clone(), message })
+    }
+}
+
+type Broken = (&'static str, String);
+
+impl PodRecord {
+    fn observe(&mut self, record: &Record) -> Option<Broken> {
+        match &record.fact {
+            Fact::Created(pod) => {
+                self.pod = Some(pod.clone());
+                None
+            }
+            Fact::Gone { by_agent } => by_agent.then(|| self.bury()).flatten(),
+            Fact::Seen { grace, phase } => {
+                self.graces.extend(grace.map(|seconds| (record.at, seconds)));
+                if phase::is_terminal(phase) {
+                    self.told_terminal.get_or_insert(record.at);
+                }
+                None
+            }
+            Fact::Patched { onto, phase, restarts } => self.patched(&record.uid, onto, phase, restarts),
+            Fact::Sandbox { id, ready } => self.sandbox(id, *ready),
+            Fact::SandboxGone { id } => self.sandbox(id, false),
+            Fact::CreateCalled { name, sandbox } => self.create_called(record.at, name, sandbox),
+            Fact::Container { id, name, sandbox, state, exit_code } => {
+                self.container(id, name, sandbox, *state, *exit_code)
+            }
+            Fact::ContainerGone { id } => {
+                self.instances.remove(id);
+                None
+            }
+            Fact::StopCalled { id, grace } => self.stop_called(record.at, id, *grace),
+            Fact::ImageChanged { name } => {
+                self.changed.insert(name.clone());
+                None
+            }
+            Fact::Belated => {
+                self.belated = true;
+                None
+            }
+            Fact::Mounted => {
+                self.mounted = true;
+                None
+            }
+            Fact::Unmounted => {
+                self.mounted = false;
+                let alive = self.alive()?;
+                Some(("volumes outlive containers", format!("unmounted while {alive}")))
+            }
+            Fact::AgentStarted | Fact::AgentKilled | Fact::Note(_) => None,
+        }
+    }
+
+    fn alive(&self) -> Option<String> {
+        let running = self.instances.iter().find(|(_, i)| i.state == ContainerState::Running);
+        running.map(|(id, _)| format!("container {id} runs"))
+    }
+
+    fn bury(&mut self) -> Option<Broken> {
+        self.buried = true;
+        let sandbox = || self.ready_sandboxes.first().map(|id| format!("sandbox {id} is ready"));
+        let mounted = || self.mounted.then(|| "its volumes are mounted".to_owned());
+        if self.belated {
+            return None;
+        }
+        let left = self.alive().or_else(sandbox).or_else(mounted)?;
+        Some(("the object outlives the pod", format!("deleted while {left}")))
+    }
+
+    fn patched(&mut self, uid: &str, onto: &str, new: &str, restarts: &[(String, i32)]) -> Option<Broken> {
+        if onto != uid {
+            return Some(("a status belongs to one UID", format!("it was written onto {onto}")));
+        }
+        let old = std::mem::replace(&mut self.phase, new.to_owned());
+        if phase::is_terminal(&old) && old != new {
+            return Some(("a terminal phase never changes", format!("{old} became {new:?}")));
+        }
+        for (name, count) in restarts {
+            let before = self.restarts.insert(name.clone(), *count).unwrap_or_default();
+            if *count < before {
+                let message = format!("{name} was restarted {before} times and then {count}");
+                return Some(("restart counts never fall", message));
+            }
+        }
+        None
+    }
+
+    fn sandbox(&mut self, id: &str, ready: bool) -> Option<Broken> {
+        if !ready {
+            self.ready_sandboxes.remove(id);
+            return None;
+        }
+        self.ready_sandboxes.insert(id.to_owned());
+        let message = || format!("sandbox {id} came after the object was gone");
+        (self.buried && !self.belated).then(|| ("the object outlives the pod", message()))
+    }
+
+    fn create_called(&mut self, at: Duration, name: &str, sandbox: &str) -> Option<Broken> {
+        let told = |when: Duration| when + SLACK < at;
+        if self.graces.first().is_some_and(|(when, _)| told(*when)) {
+            return Some(("a deleted pod starts nothing", format!("{name} is made")));
+        }
+        if self.told_terminal.is_some_and(told) {
+            return Some(("a pod that ended starts nothing", format!("{name} is made")));
+        }
+        let pod = self.pod.as_ref()?;
+        if !pod.containers().iter().any(|c| c.name == name) {
+            return None;
+        }
+        let open = |c: &&Container| {
+            let done = (c.name.clone(), sandbox.to_owned(), true);
+            !is_restartable_init_container(c) && !self.ended.contains(&done)
+        };
+        let missing = pod.init_containers().iter().find(open)?;
+        Some(("init containers come first", format!("{name} is made, {} is not done", missing.name)))
+    }
+
+    fn container(
+        &mut self,
+        id: &str,
+        name: &str,
+        sandbox: &str,
+        state: ContainerState,
+        exit_code: i32,
+    ) -> Option<Broken> {
+        let ended_well = self.has_ended_for_good(name);
+        let instance = Instance { name: name.to_owned(), state };
+        let before = self.instances.insert(id.to_owned(), instance).map(|i| i.state);
+        if state == ContainerState::Exited {
+            let well = exit_code == 0 && !self.stopped.contains(id);
+            self.ended.insert((name.to_owned(), sandbox.to_owned(), well));
+        }
+        if state != ContainerState::Running || before == Some(ContainerState::Running) {
+            return None;
+        }
+        if self.buried && !self.belated {
+            return Some(("the object outlives the pod", format!("{id} runs after the object was gone")));
+        }
+        let twin = self
+            .instances
+            .iter()
+            .find(|(other, i)| *other != id && i.name == name && i.state == ContainerState::Running);
+        if let Some((twin, _)) = twin {
+            return Some(("one instance at a time", format!("{id} runs beside {twin}")));
+        }
+        ended_well.then(|| ("what ended for good runs once", format!("{id} runs again")))
+    }
+
+    /// Whether a main container must not run again, by policies alone: rules, and init containers, are other matters.
+    fn has_ended_for_good(&self, name: &str) -> bool {
+        let Some(pod) = &self.pod else { return false };
+        let Some(container) = pod.containers().iter().find(|c| c.name == name) else { return false };
+        if container.restart_policy_rules.is_some() || self.changed.contains(name) {
+            return false;
+        }
+        let mut ends = self.ended.iter().filter(|(ended, _, _)| ended == name);
+        match container.restart_policy.as_deref().unwrap_or(pod.restart_policy()) {
+            restart_policy::NEVER => ends.next().is_some(),
+            restart_policy::ON_FAILURE => ends.any(|(_, _, well)| *well),
+            _ => false,
+        }
+    }
+
+    fn stop_called(&mut self, at: Duration, id: &str, grace: Duration) -> Option<Broken> {
+        self.stopped.insert(id.to_owned());
+        let told = self.graces.iter().filter(|(when, _)| *when + SLACK < at).map(|(_, seconds)| *seconds);
+        let most = told.min()?.max(MINIMUM_GRACE);
+        let asked = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
+        let message = || format!("{id} is to stop in {asked} s, although the pod has {most} s");
+        (asked > most).then(|| ("grace periods only shrink", message()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! Volumes that come late, fail, and have to be given back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use coracle_core::pod::PodExt;
+use coracle_core::ports::{VolumeError, Volumes};
+use coracle_provider::{EnvVar, Mount};
+use k8s_openapi::api::core::v1::{Container, Pod};
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep};
+
+use crate::dice::Dice;
+use crate::faults::Faults;
+use crate::history::{Fact, History};
+
+/// The volumes of all pods.
+pub(crate) struct SimVolumes {
+    mounted: Mutex<BTreeSet<String>>,
+    /// Those that are there only from then on.
+    late: Mutex<BTreeMap<String, Instant>>,
+    dice: Dice,
+    faults: Arc<Faults>,
+    history: Arc<History>,
+}
+
+impl SimVolumes {
+    pub(crate) fn new(dice: Dice, faults: Arc<Faults>, history: Arc<History>) -> Arc<Self> {
+        Arc::new(Self { mounted: Mutex::default(), late: Mutex::default(), dice, faults, history })
+    }
+
+    pub(crate) fn come_at(&self, uid: &str, at: Instant) {
+        self.late.lock().insert(uid.to_owned(), at);
+    }
+
+    pub(crate) fn mounted(&self) -> BTreeSet<String> {
+        self.mounted.lock().clone()
+    }
+
+    fn io_error(&self, what: &str) -> Result<(), VolumeError> {
+        if self.faults.volumes_fail(&self.dice) {
+            return Err(VolumeError::Io(format!("{what} failed")));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Volumes for SimVolumes {
+    fn check(&self, _pod: &Pod) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn mount(&self, pod: &Arc<Pod>) -> Result<(), VolumeError> {
+        let uid = pod.uid();
+        // What fails half way leaves something behind.
+        if self.mounted.lock().insert(uid.to_string()) {
+            self.history.tell(&uid, Fact::Mounted);
+        }
+        sleep(self.dice.millis(0..10)).await;
+        if self.late.lock().get(&*uid).is_some_and(|at| Instant::now() < *at) {
+            return Err(VolumeError::NotReady("configmap \"late\" not found".to_owned()));
+        }
+        self.io_error("mount")
+    }
+
+    async fn container_mounts(
+        &self,
+        _pod: &Pod,
+        _container: &Container,
+        _env: &[EnvVar],
+    ) -> Result<Vec<Mount>, VolumeError> {
+        self.io_error("subPath")?;
+        Ok(Vec::new())
+    }
+
+    async fn unmount(&self, pod_uid: &str) -> Result<(), VolumeError> {
+        sleep(self.dice.millis(0..10)).await;
+        self.io_error("unmount")?;
+        if self.mounted.lock().remove(pod_uid) {
+            self.history.tell(pod_uid, Fact::Unmounted);
+        }
+        Ok(())
+    }
+
+    async fn known_pods(&self) -> Result<Vec<String>, VolumeError> {
+        self.io_error("read_dir")?;
+        Ok(self.mounted.lock().iter().cloned().collect())
+    }
+}
