@@ -20,6 +20,7 @@ mod refusals;
 mod restarts;
 mod run;
 mod run_refusals;
+mod sessions;
 mod static_pods;
 mod support;
 mod workloads;

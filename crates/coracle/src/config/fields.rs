@@ -62,7 +62,7 @@ pub static FIELDS: &[Field] = &[
     Field::new("enableProfilingHandler", Bool, NilMeans(Truth(true)), NoEffect("Go profiles are never served")),
     Field::new("enableDebugFlagsHandler", Bool, NilMeans(Truth(true)), NoEffect("flags are never changed over HTTP")),
     Field::new("enableContentionProfiling", Bool, Zero, NoEffect("Go profiles are never served")).flag("contention-profiling"),
-    Field::new("streamingConnectionIdleTimeout", Duration, ZeroMeans(Str("4h0m0s")), NoEffect("idle exec and attach connections are not closed")).flag("streaming-connection-idle-timeout"),
+    Field::new("streamingConnectionIdleTimeout", Duration, ZeroMeans(Str("4h0m0s")), Works("how long an exec, attach or port-forward may be idle before it is closed; 0 is for ever")).flag("streaming-connection-idle-timeout"),
     Field::new("showHiddenMetricsForVersion", Text, Zero, NoEffect("no metrics are hidden")),
 
     // The node object and the apiserver.

@@ -56,6 +56,9 @@ pub struct KubeletConfiguration {
     /// The lowest TLS version that is served.
     #[serde(default)]
     pub tls_min_version: TlsMinVersion,
+    /// How long a session may be idle; zero for ever.
+    #[serde(deserialize_with = "duration")]
+    pub streaming_connection_idle_timeout: Duration,
     /// Who a request is from.
     pub authentication: KubeletAuthentication,
     /// What a request may do.

@@ -21,6 +21,7 @@ use crate::config::{self, KubeletAuthorizationMode, KubeletConfiguration, Resolv
 pub(super) struct KubeletServer {
     /// Taken when it is served.
     parts: Mutex<Option<(TcpListener, TlsOptions, KubeletAuth)>>,
+    options: ServerOptions,
     shutdown: CancellationToken,
 }
 
@@ -39,7 +40,11 @@ impl KubeletServer {
             authorization(config, reviewer),
         )?;
         let listener = bind(SocketAddr::new(config.address, config.port), "the kubelet's API").await?;
-        Ok(Self { parts: Mutex::new(Some((listener, tls, auth))), shutdown })
+        let options = ServerOptions {
+            streaming_connection_idle_timeout: config.streaming_connection_idle_timeout,
+            ..ServerOptions::default()
+        };
+        Ok(Self { parts: Mutex::new(Some((listener, tls, auth))), options, shutdown })
     }
 }
 
@@ -47,7 +52,7 @@ impl KubeletServer {
 impl ApiServer for KubeletServer {
     async fn serve(&self, host: Arc<dyn HostInterface>) {
         let Some((listener, tls, auth)) = self.parts.lock().take() else { return };
-        let options = ServerOptions::default();
+        let options = self.options.clone();
         let served =
             listen_and_serve_kubelet_server(listener, tls, auth, host, options, self.shutdown.clone());
         if let Err(error) = served.await {
