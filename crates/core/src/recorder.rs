@@ -42,6 +42,8 @@ pub mod reason {
     pub const FAILED_MOUNT_VOLUME: &str = "FailedMount";
     /// Some of what a pod's names are to be looked up with is left out.
     pub const DNS_CONFIG_FORMING: &str = "DNSConfigForming";
+    /// The node's own resolver configuration has more than pods can have.
+    pub const CHECK_LIMITS_FOR_RESOLV_CONF: &str = "CheckLimitsForResolvConf";
     /// The node does not know where the cluster's names are looked up.
     pub const MISSING_CLUSTER_DNS: &str = "MissingClusterDNS";
     /// A sandbox is replaced.

@@ -11,7 +11,9 @@ use super::{Kubelet, SyncHandler};
 use crate::config::{PodOperation, PodUpdate};
 use crate::pleg::{PodLifeCycleEventType, PodLifecycleEvent};
 use crate::pod::{PodExt, PodUid};
+use crate::ports::EventType;
 use crate::prober::{ProbeResult, ProbeType, Update};
+use crate::recorder::reason;
 
 /// How often pods are cleaned up (`housekeepingPeriod`).
 const HOUSEKEEPING_PERIOD: Duration = Duration::from_secs(2);
@@ -42,6 +44,10 @@ impl Kubelet {
     /// Runs until the sources are gone.
     pub(super) async fn sync_loop(&self, mut channels: SyncChannels, handler: &dyn SyncHandler) {
         info!("starting kubelet main sync loop");
+        if let Some(problem) = self.options.dns.check_limits_for_resolv_conf() {
+            let why = reason::CHECK_LIMITS_FOR_RESOLV_CONF;
+            self.recorder.event(self.node_reference(), EventType::Warning, why, problem);
+        }
         loop {
             *self.sync_loop_entered.lock() = Some(Instant::now());
             if !self.sync_loop_iteration(&mut channels, handler).await {

@@ -132,7 +132,12 @@ impl KubeGenericRuntimeManager {
         reason: &'static str,
         error: &coracle_provider::Error,
     ) -> SyncFailure {
-        self.container_warning(pod, container, recorder::reason::FAILED, &error.to_string());
+        let mut told = error.to_string();
+        for known in self.cache.get(&pod.uid()).containers.iter().filter(|c| c.name == container.name) {
+            // An id in its message makes every Event a new one.
+            told = told.replace(&known.id, &container.name);
+        }
+        self.container_warning(pod, container, recorder::reason::FAILED, &told);
         SyncFailure::new(reason, error.to_string())
     }
 

@@ -12,6 +12,8 @@ use crate::recorder::{Recorder, reason};
 const MAX_NAMESERVERS: usize = 3;
 const MAX_SEARCHES: usize = 32;
 const MAX_SEARCH_CHARS: usize = 2048;
+/// Names of a cluster that come before the node's own.
+const CLUSTER_SEARCHES: usize = 3;
 /// A longer name makes some resolvers give up (`DNS1123SubdomainMaxLength`).
 const MAX_SEARCH_PATH: usize = 253;
 
@@ -71,6 +73,36 @@ impl DnsConfigurer {
             );
             recorder.warning(pod, reason::MISSING_CLUSTER_DNS, message);
         }
+    }
+
+    /// What of the node's own configuration pods cannot have; none if they can have all of it
+    /// (`CheckLimitsForResolvConf`).
+    pub fn check_limits_for_resolv_conf(&self) -> Option<String> {
+        let path = self.resolver_config.as_ref()?;
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => return Some(format!("open {}: {error}", path.display())),
+        };
+        let searches = parse_resolv_conf(&text).searches;
+        let of_cluster = if self.cluster_domain.is_empty() { 0 } else { CLUSTER_SEARCHES };
+        let (limit, path) = (MAX_SEARCHES - of_cluster, path.display());
+        if searches.len() > limit {
+            return Some(format!(
+                "Resolv.conf file '{path}' contains search line consisting of more than {limit} domains!"
+            ));
+        }
+        if searches.iter().any(|search| search.len() > MAX_SEARCH_PATH) {
+            return Some(format!(
+                "Resolv.conf file \"{path}\" contains a search path which length is more than allowed \
+                 {MAX_SEARCH_PATH} chars!"
+            ));
+        }
+        (searches.join(" ").len() > MAX_SEARCH_CHARS).then(|| {
+            format!(
+                "Resolv.conf file '{path}' contains search line which length is more than allowed \
+                 {MAX_SEARCH_CHARS} chars!"
+            )
+        })
     }
 
     /// The node's own resolvers.
@@ -192,6 +224,43 @@ mod tests {
         assert_eq!(config.servers, ["10.0.0.1", "10.0.0.2"]);
         assert_eq!(config.searches, ["x.example", "y"]);
         assert_eq!(config.options, ["edns0", "ndots:2"]);
+    }
+
+    #[test]
+    fn what_of_the_nodes_configuration_does_not_fit_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("resolv.conf");
+        let name = |i: usize, length: usize| format!("{i:03}{}", "x".repeat(length - 3));
+        let check = |searches: usize, length: usize, domain: &str| {
+            let searches: Vec<String> = (0..searches).map(|i| name(i, length)).collect();
+            std::fs::write(&path, format!("search {}\n", searches.join(" "))).unwrap();
+            let configurer = DnsConfigurer {
+                cluster_domain: domain.to_owned(),
+                resolver_config: Some(path.clone()),
+                ..DnsConfigurer::default()
+            };
+            configurer.check_limits_for_resolv_conf().unwrap_or_default()
+        };
+        let cases = [
+            ((0, 10, "cluster.local"), ""),
+            ((29, 10, "cluster.local"), ""),
+            ((30, 10, "cluster.local"), "consisting of more than 29 domains!"),
+            ((32, 10, ""), ""),
+            ((33, 10, ""), "consisting of more than 32 domains!"),
+            ((1, 254, ""), "a search path which length is more than allowed 253 chars!"),
+            ((32, 64, ""), "search line which length is more than allowed 2048 chars!"),
+        ];
+        for ((searches, length, domain), expected) in cases {
+            let told = check(searches, length, domain);
+            assert!(
+                told.ends_with(expected) && told.is_empty() == expected.is_empty(),
+                "{searches} {length}: {told}"
+            );
+        }
+        std::fs::remove_file(&path).unwrap();
+        let missing = DnsConfigurer { resolver_config: Some(path), ..DnsConfigurer::default() };
+        assert!(missing.check_limits_for_resolv_conf().unwrap().starts_with("open /"));
+        assert_eq!(DnsConfigurer::default().check_limits_for_resolv_conf(), None);
     }
 
     #[test]

@@ -139,14 +139,24 @@ async fn a_volume_that_cannot_be_set_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_runtime_that_fails() {
-    for (call, expected) in [
-        (Call::RunSandbox, "Warning FailedCreatePodSandBox: Failed to create pod sandbox: broken"),
-        (Call::CreateContainer, "Warning Failed spec.containers{main}: Error: broken"),
-        (Call::StartContainer, "Warning Failed spec.containers{main}: Error: broken"),
+    let id = "a-sandbox-0-main-0";
+    let of_id = format!("container {id} is broken");
+    for (call, message, expected) in [
+        (Call::RunSandbox, "broken", "Warning FailedCreatePodSandBox: Failed to create pod sandbox: broken"),
+        (Call::CreateContainer, "broken", "Warning Failed spec.containers{main}: Error: broken"),
+        // The name does not change from one attempt to the next; an id does.
+        (
+            Call::StartContainer,
+            &*of_id,
+            "Warning Failed spec.containers{main}: Error: container main is broken",
+        ),
     ] {
         let world = World::start().await;
-        world.fast.set_error(call, Some(Error::internal("broken")));
+        world.fast.set_error(call, Some(Error::internal(message)));
         world.create("a", one("Always", "app"));
         world.until(expected, |w| has(w, expected)).await;
+        if call == Call::StartContainer {
+            assert_eq!(world.fast.containers()[0].id, id);
+        }
     }
 }
