@@ -245,22 +245,8 @@ async fn what_nobody_reads_is_discarded() {
     client.expect_control(6, &[0, 0, 0, 1]).await;
 }
 
-/// What `spdy.Framer` of moby/spdystream 0.5.1 writes for a port: an error stream, a data stream, data, the end of the
-/// error stream, a reset, a ping and a farewell.
 #[tokio::test]
 async fn the_frames_of_spdystream_are_read() {
-    const FRAMES: &[&[u8]] = &[
-        b"\x80\x03\x00\x01\x00\x00\x00\x3e\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x78\xf9\xe3\xc6\xa7\xc2\x02\x25\x3a\x48\xf9",
-        b"\x5b\x04\x4e\xea\x16\x06\x16\x06\x0c\x0c\x0c\x9c\x45\x90\xf8\xca\x04\xa5\x63\x46\x03\x70\x4a\x2c\x29\x4a\x4d\xcc\x85\x16",
-        b"\x36\xac\xa9\xa0\xa8\x00\x00\x00\x00\xff\xff",
-        b"\x80\x03\x00\x01\x00\x00\x00\x1a\x00\x00\x00\x03\x00\x00\x00\x00\x00\x00\x82\x6a\x46\x95\x02\x95\x43\x89\x84\x8d",
-        b"\x04\x00\x00\x00\xff\xff",
-        b"\x00\x00\x00\x03\x00\x00\x00\x05hello",
-        b"\x00\x00\x00\x01\x01\x00\x00\x00",
-        b"\x80\x03\x00\x03\x00\x00\x00\x08\x00\x00\x00\x03\x00\x00\x00\x05",
-        b"\x80\x03\x00\x06\x00\x00\x00\x04\x00\x00\x00\x01",
-        b"\x80\x03\x00\x07\x00\x00\x00\x08\x00\x00\x00\x00\x00\x00\x00\x00",
-    ];
     let (mut client, connection, mut streams) = start(settings());
     client.io.write_all(&FRAMES.concat()).await.unwrap();
     let (mut error, mut data) = (streams.recv().await.unwrap(), streams.recv().await.unwrap());
@@ -277,4 +263,58 @@ async fn the_frames_of_spdystream_are_read() {
     client.expect_control(2, &[0, 0, 0, 1]).await;
     client.expect_control(2, &[0, 0, 0, 3]).await;
     client.expect_control(6, &[0, 0, 0, 1]).await;
+}
+
+/// What `spdy.Framer` of moby/spdystream 0.5.1 writes for a port: an error stream, a data stream, data, the end of the
+/// error stream, a reset, a ping and a farewell.
+const FRAMES: &[&[u8]] = &[
+    b"\x80\x03\x00\x01\x00\x00\x00\x3e\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x78\xf9\xe3\xc6\xa7\xc2\x02\x25\x3a\x48\xf9",
+    b"\x5b\x04\x4e\xea\x16\x06\x16\x06\x0c\x0c\x0c\x9c\x45\x90\xf8\xca\x04\xa5\x63\x46\x03\x70\x4a\x2c\x29\x4a\x4d\xcc\x85\x16",
+    b"\x36\xac\xa9\xa0\xa8\x00\x00\x00\x00\xff\xff",
+    b"\x80\x03\x00\x01\x00\x00\x00\x1a\x00\x00\x00\x03\x00\x00\x00\x00\x00\x00\x82\x6a\x46\x95\x02\x95\x43\x89\x84\x8d",
+    b"\x04\x00\x00\x00\xff\xff",
+    b"\x00\x00\x00\x03\x00\x00\x00\x05hello",
+    b"\x00\x00\x00\x01\x01\x00\x00\x00",
+    b"\x80\x03\x00\x03\x00\x00\x00\x08\x00\x00\x00\x03\x00\x00\x00\x05",
+    b"\x80\x03\x00\x06\x00\x00\x00\x04\x00\x00\x00\x01",
+    b"\x80\x03\x00\x07\x00\x00\x00\x08\x00\x00\x00\x00\x00\x00\x00\x00",
+];
+
+/// Bytes that were damaged in any way end the connection or do nothing; nothing hangs and nothing panics.
+#[tokio::test]
+async fn damaged_frames_are_survived() {
+    let mut random = Xorshift(1);
+    for _ in 0..2000 {
+        let bytes = random.damage(FRAMES.concat());
+        let (mut client, connection, streams) = start(settings());
+        drop(streams);
+        client.io.write_all(&bytes).await.unwrap();
+        client.io.shutdown().await.unwrap();
+        timeout(Duration::from_secs(10), connection.ended()).await.expect("ends");
+    }
+}
+
+/// Numbers that are the same in every run.
+pub(crate) struct Xorshift(pub(crate) u64);
+
+impl Xorshift {
+    /// Changes, cuts or adds up to four bytes.
+    pub(crate) fn damage(&mut self, mut bytes: Vec<u8>) -> Vec<u8> {
+        for _ in 0..=self.below(4) {
+            let place = self.below(bytes.len());
+            match self.below(3) {
+                0 => bytes[place] = self.below(256) as u8,
+                1 => bytes.truncate(place.max(1)),
+                _ => bytes.insert(place, self.below(256) as u8),
+            }
+        }
+        bytes
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 as usize % limit
+    }
 }

@@ -238,10 +238,12 @@ fn decode(rest: &mut Vec<u8>, bytes: &[u8]) -> io::Result<Bytes> {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+    use tokio::time::timeout;
 
     use super::super::frame::tests::masked;
     use super::*;
     use crate::connection::Connection;
+    use crate::spdy::tests::Xorshift;
 
     fn start(codec: Codec) -> (DuplexStream, Connection, Shared, Vec<Option<ReadHalf>>) {
         start_with(codec, BTreeSet::new())
@@ -364,5 +366,28 @@ mod tests {
         drop(client);
         connection.ended().await;
         assert_eq!(read_all(&mut readers[0]).await.unwrap_err(), io::ErrorKind::ConnectionAborted);
+    }
+
+    /// Bytes that were damaged in any way end the connection or do nothing; nothing hangs and nothing panics.
+    #[tokio::test]
+    async fn damaged_frames_are_survived() {
+        let frames = [
+            masked(0x82, b"\x00input"),
+            masked(0x01, b"0aGV"),
+            masked(0x89, b"ping"),
+            masked(0x80, b"sbG8="),
+            masked(0x82, &[b'0'; 300]),
+            masked(0x82, b"\xff\x00"),
+            masked(0x88, b"\x03\xe8"),
+        ];
+        let mut random = Xorshift(1);
+        for round in 0..2000 {
+            let codec = if round % 2 == 0 { Codec::Binary } else { Codec::Base64 };
+            let (mut client, connection, _shared, readers) = start(codec);
+            drop(readers);
+            client.write_all(&random.damage(frames.concat())).await.unwrap();
+            client.shutdown().await.unwrap();
+            timeout(Duration::from_secs(10), connection.ended()).await.expect("ends");
+        }
     }
 }
