@@ -96,6 +96,7 @@ impl World {
         let deps = Dependencies {
             providers: Providers::new(self.providers.iter().map(registered).collect()),
             status_sink: self.api.clone(),
+            mirror_client: None,
             event_sink: self.api.clone(),
             objects: self.api.clone(),
             volumes: self.volumes.clone(),
