@@ -5,7 +5,7 @@
 //! finds a damaged disk and half a write; who can write to the folder can forge both, so the folder's mode is what
 //! keeps others out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 const TEMPORARY: &str = ".new-";
 const CODE: &str = "cwasm";
+const CHECKSUM: &str = "sha256";
 
 /// The folder of compiled code for one engine.
 #[derive(Debug)]
@@ -114,9 +115,13 @@ impl Cache {
 
     /// Removes the code for a digest. A mapping of it stays valid.
     pub(super) fn remove(&self, digest: &str) -> io::Result<()> {
-        self.sizes.lock().remove(&self.stem(digest));
-        for path in [self.code(digest), self.checksum(digest)] {
-            match fs::remove_file(path) {
+        self.remove_stem(&self.stem(digest))
+    }
+
+    fn remove_stem(&self, stem: &str) -> io::Result<()> {
+        self.sizes.lock().remove(stem);
+        for extension in [CODE, CHECKSUM] {
+            match fs::remove_file(self.folder.join(format!("{stem}.{extension}"))) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
@@ -124,12 +129,20 @@ impl Cache {
         Ok(())
     }
 
+    /// Removes all code but that for `digests`.
+    pub(super) fn retain(&self, digests: &HashSet<String>) -> io::Result<()> {
+        let wanted: HashSet<String> = digests.iter().map(|digest| self.stem(digest)).collect();
+        let unwanted: Vec<String> =
+            self.sizes.lock().keys().filter(|stem| !wanted.contains(*stem)).cloned().collect();
+        unwanted.iter().try_for_each(|stem| self.remove_stem(stem))
+    }
+
     fn code(&self, digest: &str) -> PathBuf {
         self.folder.join(format!("{}.{CODE}", self.stem(digest)))
     }
 
     fn checksum(&self, digest: &str) -> PathBuf {
-        self.folder.join(format!("{}.sha256", self.stem(digest)))
+        self.folder.join(format!("{}.{CHECKSUM}", self.stem(digest)))
     }
 
     fn stem(&self, digest: &str) -> String {
@@ -245,6 +258,18 @@ mod tests {
             assert!(cache.get(DIGEST).unwrap().is_none());
             assert!(!cache.code(DIGEST).exists());
         }
+    }
+
+    #[test]
+    fn what_no_image_needs_goes() {
+        let root = tempfile::tempdir().unwrap();
+        let cache = cache(root.path());
+        put(&cache, b"code");
+        cache.retain(&HashSet::from([DIGEST.to_owned(), "sha256:4567".to_owned()])).unwrap();
+        assert!(cache.get(DIGEST).unwrap().is_some());
+        cache.retain(&HashSet::from(["sha256:4567".to_owned()])).unwrap();
+        assert_eq!(fs::read_dir(&cache.folder).unwrap().count(), 0);
+        assert_eq!(cache.bytes(DIGEST), 0);
     }
 
     #[test]

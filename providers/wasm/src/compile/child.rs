@@ -47,6 +47,8 @@ struct Failure {
 /// Takes away what compiling does not need. Limits are set here and not before `exec`: for that the standard
 /// library would have to fork, which copies the thousands of mappings that a host of guests has.
 fn confine() -> rustix::io::Result<()> {
+    // If the node runs out of memory all the same, this is what should go. Not everybody may ask for that.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     let limit = |resource, value| setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) });
     if let Some(bytes) = number(MEMORY_VARIABLE) {
         limit(Resource::As, bytes)?;
@@ -56,11 +58,26 @@ fn confine() -> rustix::io::Result<()> {
     }
     limit(Resource::Core, 0)?;
     limit(Resource::Fsize, 0)?;
-    // No descriptor beyond the three that are open: no file, and no socket either.
+    // No descriptor beyond the three that are the parent's: no file, and no socket either.
+    close_inherited();
     limit(Resource::Nofile, 0)?;
     rustix::thread::set_no_new_privs(true)?;
     rustix::process::nice(19)?;
     Ok(())
+}
+
+/// Closes what the agent itself was started with, by a shell or a service manager, and what therefore went on to here.
+#[allow(unsafe_code)]
+fn close_inherited() {
+    let Ok(folder) = std::fs::read_dir("/proc/self/fd") else { return };
+    let number = |entry: std::io::Result<std::fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+    let open: Vec<std::os::fd::RawFd> = folder.filter_map(number).collect();
+    // The folder itself was among them, and is closed by now.
+    let is_open = |fd: &std::os::fd::RawFd| std::fs::read_link(format!("/proc/self/fd/{fd}")).is_ok();
+    for fd in open.into_iter().filter(|fd| *fd > 2 && is_open(fd)) {
+        // SAFETY: it is open, and nobody's: this process has just begun, with one thread.
+        unsafe { rustix::io::close(fd) };
+    }
 }
 
 fn number(variable: &str) -> Option<u64> {

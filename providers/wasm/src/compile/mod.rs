@@ -3,6 +3,7 @@
 mod cache;
 mod child;
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -233,6 +234,11 @@ impl Compiler {
         self.cache.bytes(digest)
     }
 
+    /// Removes all code but that for `digests`.
+    pub(crate) fn retain(&self, digests: &HashSet<String>) -> io::Result<()> {
+        self.cache.retain(digests)
+    }
+
     /// Removes the code for `digest`. What runs goes on.
     pub(crate) fn forget(&self, digest: &str) -> io::Result<()> {
         self.cache.remove(digest)
@@ -301,3 +307,6 @@ fn io_error(digest: &str, action: &'static str) -> impl FnOnce(io::Error) -> Com
     let digest = digest.to_owned();
     move |source| CompileError::Io { digest, action, source }
 }
+
+#[cfg(test)]
+mod tests;

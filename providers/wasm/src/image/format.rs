@@ -98,12 +98,16 @@ impl ImageConfig {
     /// The paths at which the program may be that the command line begins with.
     pub(super) fn entry_files(&self) -> Result<Vec<String>, FormatError> {
         let name = self.entrypoint.first().or(self.cmd.first()).filter(|name| !name.is_empty());
-        let name = name.ok_or(FormatError::NoEntryPoint)?;
-        if name.starts_with('/') {
-            return Ok(vec![name.clone()]);
-        }
-        Ok(vec![format!("{}/{name}", self.working_dir), format!("/{name}")])
+        Ok(files_named(name.ok_or(FormatError::NoEntryPoint)?, &self.working_dir))
     }
+}
+
+/// The paths at which the program may be that a command line calls `name`.
+pub(super) fn files_named(name: &str, working_dir: &str) -> Vec<String> {
+    if name.starts_with('/') {
+        return vec![name.to_owned()];
+    }
+    vec![format!("{working_dir}/{name}"), format!("/{name}")]
 }
 
 /// The layer that is the binary: the only one, or that of which the title is the entry point.

@@ -53,7 +53,7 @@ pub(super) struct Manifest {
 /// What a registry has under a reference.
 #[derive(Debug)]
 pub(super) enum Document {
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
     /// One entry for each platform.
     Index(Vec<Descriptor>),
 }
@@ -120,7 +120,7 @@ impl Document {
         };
         match manifest.layers.len() {
             count if count > MAX_LAYERS => Err(ManifestError::TooManyLayers(count)),
-            _ => Ok(Self::Manifest(manifest)),
+            _ => Ok(Self::Manifest(Box::new(manifest))),
         }
     }
 }

@@ -18,6 +18,7 @@ mod format;
 mod local;
 mod manifest;
 mod media_type;
+mod program;
 mod pull;
 mod reference;
 mod registry;
@@ -28,6 +29,7 @@ mod wasm_file;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +38,7 @@ use async_trait::async_trait;
 use coracle_provider::{
     ArtifactKind, Error, ErrorKind, FsUsage, Image, ImageSpec, PullProgress, PullRequest, Result,
 };
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 pub use artifact::{Artifact, ImageConfig, WasmBlob, WasmKind};
@@ -43,6 +46,7 @@ use digest::{Digest, is_hex64};
 use error::ImageError;
 use flight::Flights;
 use local::LocalFiles;
+use program::Program;
 use reference::{Reference, ReferenceError};
 use registry::Registries;
 use store::{Named, Store};
@@ -99,6 +103,10 @@ pub trait Prepare: Send + Sync {
     /// No image has a file with that digest any more: what was made from it can go. Called on a blocking thread, for
     /// files that are no binaries too. Must not call the store.
     fn forget(&self, digest: &str);
+
+    /// The images that there are have files with these digests: what was made from others can go, because a process
+    /// ended before it could forget it. Called once, on a blocking thread, when the store is opened.
+    fn retain(&self, digests: &HashSet<String>);
 }
 
 /// The images of this node. Questions are answered from memory.
@@ -113,6 +121,8 @@ pub struct ImageStore {
     store: Arc<Store>,
     flights: Flights,
     local_files: LocalFiles,
+    /// What `command`s of containers have named.
+    programs: Mutex<Vec<Program>>,
 }
 
 impl ImageStore {
@@ -133,7 +143,8 @@ impl ImageStore {
             options.stall_timeout,
         );
         let (flights, local_files) = (Flights::default(), LocalFiles::default());
-        Ok(Arc::new(Self { options, registries, prepare, store: Arc::new(store), flights, local_files }))
+        let (store, programs) = (Arc::new(store), Mutex::default());
+        Ok(Arc::new(Self { options, registries, prepare, store, flights, local_files, programs }))
     }
 
     /// Fetches an image and prepares it. Pulls of the same reference with the same credentials that run at the same
@@ -174,10 +185,13 @@ impl ImageStore {
     /// Removes an image and everything that leads to it, whichever of its names is given. What is gone is removed.
     pub async fn remove(&self, image: &ImageSpec) -> Result<()> {
         let Some(named) = self.find(&image.image)? else { return Ok(()) };
-        let store = self.store.clone();
-        self.blocking(move || Ok(store.remove(named.image.digest())?))
-            .await
-            .map_err(|error| error.for_image(&image.image))
+        let (store, digest) = (self.store.clone(), named.image.digest().clone());
+        let removed = self.blocking(move || Ok(store.remove(&digest)?)).await;
+        let removed = match removed {
+            Ok(()) => self.forget_programs(named.image.digest()).await,
+            failed => failed,
+        };
+        removed.map_err(|error| error.for_image(&image.image))
     }
 
     /// How much space the images take, with what was prepared from them, and how much there is.
@@ -187,8 +201,10 @@ impl ImageStore {
             move || Ok((store.usage(), rustix::fs::statvfs(store.root()).map_err(std::io::Error::from)?));
         let (usage, file_system) = self.blocking(look).await.map_err(|error| error.for_image("*"))?;
         let images = self.store.list();
-        let mut binaries: Vec<&str> =
-            images.iter().map(|named| named.image.artifact.wasm.digest.as_str()).collect();
+        let programs = self.programs.lock();
+        let artifacts = images.iter().map(|named| &named.image.artifact);
+        let artifacts = artifacts.chain(programs.iter().map(|program| &program.artifact));
+        let mut binaries: Vec<&str> = artifacts.map(|artifact| artifact.wasm.digest.as_str()).collect();
         binaries.sort_unstable();
         binaries.dedup();
         let prepared: u64 = binaries.into_iter().map(|digest| self.prepare.prepared_bytes(digest)).sum();
@@ -201,12 +217,14 @@ impl ImageStore {
         })
     }
 
-    /// What to run for an image that is present. `image` is a reference or an [`Image::id`].
+    /// The program that an image which is present is for. `image` is a reference or an [`Image::id`].
     pub fn artifact(&self, image: &str) -> Result<Arc<Artifact>> {
-        match self.find(image)? {
-            Some(named) => Ok(named.image.artifact.clone()),
-            None => Err(Error::not_found(format!("image {image:?} is not present on this node"))),
-        }
+        Ok(self.present(image)?.image.artifact.clone())
+    }
+
+    fn present(&self, image: &str) -> Result<Named> {
+        let missing = || Error::not_found(format!("image {image:?} is not present on this node"));
+        self.find(image)?.ok_or_else(missing)
     }
 
     fn find(&self, image: &str) -> Result<Option<Named>> {

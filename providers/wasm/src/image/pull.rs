@@ -26,7 +26,7 @@ pub(super) struct Pulled {
 
 /// A manifest that was chosen for this node.
 struct Resolved {
-    manifest: Manifest,
+    manifest: Box<Manifest>,
     bytes: Vec<u8>,
     digest: Digest,
     names: Vec<String>,
@@ -179,23 +179,13 @@ impl ImageStore {
                 return Ok(unpacked);
             }
             let location = rootfs::locate(&layers, &entry_files, max_unpacked)?;
-            if location.size > max_binary {
-                let what = "a binary";
-                return Err(ImageError::TooLarge { what, size: location.size, limit: max_binary });
-            }
-            let mut draft = store.draft()?;
-            rootfs::copy(&layers, location, &mut draft)?;
-            let file = draft.finish()?;
-            let unpacked = file.digest.clone();
-            store.hold(&lease, &FileKey::unpacked(&unpacked), file.size);
-            store.keep(&FileKey::unpacked(&unpacked), file)?;
-            Ok(unpacked)
+            Ok(store.unpack(&lease, &layers, location, max_binary)?.digest)
         })
         .await
     }
 
     /// Looks at a binary that is held, and has it compiled.
-    pub(super) async fn prepare_binary(&self, key: FileKey) -> Result<(), ImageError> {
+    pub(super) async fn prepare_binary(&self, key: FileKey) -> Result<WasmBlob, ImageError> {
         let path = self.store.path(&key);
         let wasm = self
             .blocking(move || {
@@ -204,7 +194,8 @@ impl ImageStore {
                 Ok(WasmBlob { digest: key.digest.to_string(), path, size, kind })
             })
             .await?;
-        self.prepare.prepare(&wasm).await.map_err(ImageError::Prepare)
+        self.prepare.prepare(&wasm).await.map_err(ImageError::Prepare)?;
+        Ok(wasm)
     }
 }
 

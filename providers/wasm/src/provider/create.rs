@@ -31,7 +31,7 @@ impl Shared {
         {
             return Ok(existing.status());
         }
-        let artifact = self.images.artifact(&config.image_ref)?;
+        let artifact = self.images.program(&config.image_ref, &config.command, &config.working_dir).await?;
         let program =
             self.programs.get(&artifact.wasm, self.guests.files()).await.map_err(|error| Error {
                 message: format!(
@@ -109,7 +109,7 @@ impl Shared {
         Ok(name.unwrap_or_else(|| artifact.manifest_digest.clone()))
     }
 
-    fn memory_limit(&self, resources: &Resources) -> u64 {
+    pub(super) fn memory_limit(&self, resources: &Resources) -> u64 {
         resources.memory_limit_bytes.unwrap_or(self.options.guests.default_memory_bytes)
     }
 

@@ -1,6 +1,6 @@
 //! The programs that are mapped: each once, however many containers run it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
@@ -133,6 +133,12 @@ impl Prepare for Programs {
         self.mapped.lock().forget(digest);
         if let Err(error) = self.compiler.forget(digest) {
             tracing::warn!(digest, %error, "cannot remove native code");
+        }
+    }
+
+    fn retain(&self, digests: &HashSet<String>) {
+        if let Err(error) = self.compiler.retain(digests) {
+            tracing::warn!(%error, "cannot remove native code that nobody needs");
         }
     }
 }

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use coracle_provider::{ErrorKind, ImageService, ImageSpec};
+use coracle_wasm::CompileLimits;
 
 use crate::support::{Host, guest};
 
@@ -51,6 +52,54 @@ async fn damaged_code_is_compiled_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn code_of_another_engine_is_compiled_again_although_its_checksum_is_right() {
+    use sha2::Digest;
+    let host = Host::start().await;
+    host.pull(&guest("hello")).await.unwrap();
+    let path = compiled(&host).remove(0);
+    let host = host.reopen().await;
+    let foreign =
+        wasmtime::Engine::default().precompile_module(&std::fs::read(guest("hello")).unwrap()).unwrap();
+    let sum: String = sha2::Sha256::digest(&foreign).iter().map(|byte| format!("{byte:02x}")).collect();
+    for (path, content) in [(&path, foreign.clone()), (&path.with_extension("sha256"), sum.into_bytes())] {
+        std::fs::remove_file(path).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    let ended = host.run_to_end(&guest("hello"), |_| ()).await;
+    assert_eq!(ended.exit_code, 0, "{}", ended.message);
+    assert_ne!(std::fs::read(&path).unwrap(), foreign);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_is_mapped_once_however_many_containers_run_it() {
+    let host = Host::start().await;
+    let folder = host.folder.path().join("wasm/compiled").display().to_string();
+    let mappings = || {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        maps.lines().filter(|line| line.contains(&folder)).count()
+    };
+    assert_eq!(mappings(), 0);
+    host.create(&guest("hello"), |_| ()).await;
+    let one = mappings();
+    assert!(one > 0);
+    for _ in 0..3 {
+        host.create(&guest("hello"), |_| ()).await;
+    }
+    assert_eq!(mappings(), one);
+    // What runs goes on without its image.
+    let container = host.create(&guest("hello"), |_| ()).await;
+    let image = ImageSpec::new(guest("hello").display().to_string());
+    host.provider.remove_image(&image).await.unwrap();
+    assert!(compiled(&host).is_empty());
+    let ended = {
+        use coracle_provider::RuntimeService;
+        host.provider.start_container(&container.id).await.unwrap();
+        host.end_of(&container).await
+    };
+    assert_eq!(ended.exit_code, 0, "{}", ended.message);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_run_is_refused_in_one_line_that_says_why() {
     let host = Host::start().await;
     let whole = std::fs::read(guest("hello")).unwrap();
@@ -73,17 +122,56 @@ async fn what_cannot_run_is_refused_in_one_line_that_says_why() {
     }
 }
 
+/// 50 KB that take gigabytes and minutes: every one of many loops, one in the other, changes every one of many
+/// variables, so that the compiler has to know their product.
+fn bomb() -> Vec<u8> {
+    const LOOPS: usize = 400;
+    const VARIABLES: usize = 5_000;
+    let number = |mut n: usize| {
+        let mut bytes = Vec::new();
+        while n >= 0x80 {
+            bytes.push((n & 0x7f) as u8 | 0x80);
+            n >>= 7;
+        }
+        bytes.push(n as u8);
+        bytes
+    };
+    let section = |id: u8, content: &[u8]| [&[id], &number(content.len())[..], content].concat();
+    // This variable gets its own and the next one's sum.
+    let step = |i: usize| {
+        let (own, next) = (number(i), number((i + 1) % VARIABLES));
+        [&b"\x20"[..], &next, b"\x20", &own, b"\x6a\x21", &own].concat()
+    };
+    let steps: Vec<u8> = (0..VARIABLES).flat_map(step).collect();
+    let locals = [&b"\x01"[..], &number(VARIABLES), b"\x7f"].concat();
+    // `loop`, and at its end `local.get 0`, `br_if 0`, `end`.
+    let (begin, end) = (b"\x03\x40".repeat(LOOPS), b"\x20\x00\x0d\x00\x0b".repeat(LOOPS));
+    let body = [locals, begin, steps, end, b"\x0b".to_vec()].concat();
+    let code = [&b"\x01"[..], &number(body.len()), &body].concat();
+    [
+        &b"\0asm\x01\0\0\0"[..],
+        &section(1, b"\x01\x60\0\0"),
+        &section(3, b"\x01\0"),
+        &section(7, b"\x01\x06_start\0\0"),
+        &section(10, &code),
+    ]
+    .concat()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_module_that_is_too_expensive_to_compile_is_refused_and_others_are_not() {
-    let host = Host::start_with(|options| options.compile.cpu = std::time::Duration::from_secs(1)).await;
-    let block = "(i32.add (i32.mul (local.get 0) (i32.const 3)) (local.set 0)) "
-        .replace("(local.set 0)", "(local.get 1)");
-    let body: String = (0..20_000).map(|_| format!("(local.set 0 {block})")).collect();
-    let functions: String = (0..60).map(|_| format!("(func (param i32 i32) {body})")).collect();
-    let bomb = host.wat("bomb.wasm", &format!("(module {functions} (func (export \"_start\")))"));
-    let error = host.pull(&bomb).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::ImageUnusable);
-    assert!(error.message.contains("too much processor time"), "{error}");
-    host.pull(&host.wat("small.wasm", "(module (func (export \"_start\")))")).await.unwrap();
-    assert_eq!(compiled(&host).len(), 1);
+    let (second, all) = (std::time::Duration::from_secs(1), CompileLimits::default());
+    for (limits, reason) in [
+        (CompileLimits { cpu: second, ..all.clone() }, "too much processor time"),
+        (CompileLimits { wall: second, ..all.clone() }, "took longer than 1s"),
+        (CompileLimits { memory_bytes: 512 << 20, ..all }, "takes too much memory"),
+    ] {
+        let host = Host::start_with(|options| options.compile = limits).await;
+        let error = host.pull(&host.file("bomb.wasm", &bomb())).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::ImageUnusable, "{error}");
+        assert!(error.message.contains(reason), "{error}");
+        assert!(!error.message.contains('\n'), "{error}");
+        host.pull(&host.wat("small.wasm", "(module (func (export \"_start\")))")).await.unwrap();
+        assert_eq!(compiled(&host).len(), 1);
+    }
 }

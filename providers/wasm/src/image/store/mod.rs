@@ -18,9 +18,9 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
-use super::Prepare;
 use super::digest::Digest;
 use super::error::ImageError;
+use super::{Prepare, rootfs};
 pub(super) use image::{StoredImage, binary_of};
 use layout::Layout;
 pub(super) use layout::{Draft, FileKey, Finished};
@@ -84,6 +84,7 @@ impl Store {
         for orphan in layout.files()?.into_iter().filter(|key| !files.contains_key(key)) {
             layout.unlink(&orphan)?;
         }
+        prepare.retain(&files.keys().map(|key| key.digest.to_string()).collect());
         if !is_whole {
             layout.write_index(view.index())?;
         }
@@ -139,6 +140,26 @@ impl Store {
     /// Puts a file that is held into its place. Blocks.
     pub(super) fn keep(&self, key: &FileKey, file: Finished) -> io::Result<()> {
         self.layout.keep(key, file)
+    }
+
+    /// Takes a binary out of the layers of an image; holds it. Blocks.
+    pub(super) fn unpack(
+        &self,
+        lease: &Lease,
+        layers: &[PathBuf],
+        location: rootfs::Location,
+        max_bytes: u64,
+    ) -> Result<FileKey, ImageError> {
+        if location.size > max_bytes {
+            return Err(ImageError::TooLarge { what: "a binary", size: location.size, limit: max_bytes });
+        }
+        let mut draft = self.draft()?;
+        rootfs::copy(layers, location, &mut draft)?;
+        let file = draft.finish()?;
+        let key = FileKey::unpacked(&file.digest);
+        self.hold(lease, &key, file.size);
+        self.keep(&key, file)?;
+        Ok(key)
     }
 
     /// Makes the held files an image that `names` lead to; they lead nowhere else then. Blocks.

@@ -29,6 +29,8 @@ impl Prepare for Forgotten {
     fn forget(&self, digest: &str) {
         self.0.lock().push(digest.to_owned());
     }
+
+    fn retain(&self, _digests: &std::collections::HashSet<String>) {}
 }
 
 struct Bed {

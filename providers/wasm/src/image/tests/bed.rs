@@ -45,6 +45,10 @@ impl Prepare for Compiler {
     fn forget(&self, digest: &str) {
         self.prepared.lock().retain(|known| known != digest);
     }
+
+    fn retain(&self, digests: &HashSet<String>) {
+        self.prepared.lock().retain(|known| digests.contains(known));
+    }
 }
 
 /// A store in a folder of its own.

@@ -96,6 +96,59 @@ async fn the_configuration_of_a_container_image_comes_along() {
 }
 
 #[tokio::test]
+async fn a_command_names_another_program_of_a_container_image() {
+    let registry = Registry::start();
+    let mut bed = Bed::new();
+    let layer = tar(&[("app.wasm", &module()), ("srv/other.wasm", &component()), ("text", b"hello")]);
+    let reference = registry.push("app:v1", &Pieces::container(gzip(&layer), &["/app.wasm"])).await;
+    let artifact = registry.push("artifact:v1", &Pieces::artifact(&module())).await;
+    bed.pull(&reference).await.unwrap();
+    bed.pull(&artifact).await.unwrap();
+    let before = bed.files();
+    for _ in 0..2 {
+        for (image, command, working_dir, expected) in [
+            (&reference, &[][..], "", module()),
+            (&reference, &["/app.wasm", "-v"], "", module()),
+            // Relative to the working directory, which the container may set.
+            (&reference, &["other.wasm"], "", component()),
+            (&reference, &["other.wasm", "again"], "/srv", component()),
+            (&reference, &["./srv/other.wasm"], "/", component()),
+            (&artifact, &["anything"], "", module()),
+        ] {
+            let command: Vec<String> = command.iter().map(|&word| word.to_owned()).collect();
+            let program = bed.store.program(image, &command, working_dir).await.unwrap();
+            assert_eq!(std::fs::read(&program.wasm.path).unwrap(), expected, "{command:?}");
+            assert!(bed.compiler.prepared.lock().contains(&program.wasm.digest));
+        }
+    }
+    for (command, reason) in
+        [("/none.wasm", "has no file \"/none.wasm\""), ("/text", "neither a WebAssembly module")]
+    {
+        let error = bed.store.program(&reference, &[command.to_owned()], "").await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::ImageUnusable);
+        assert!(error.message.contains(reason), "{error}");
+    }
+    assert_eq!(bed.files(), before + 1, "one more binary");
+    assert_eq!(bed.store.fs_info().await.unwrap().inodes_used, bed.files() as u64);
+
+    // It goes with its image, or with the process.
+    let (options, compiler) = (Options::new(bed.dir.path()), bed.compiler.clone());
+    bed.store = {
+        drop(std::mem::replace(&mut bed.store, Bed::new().store));
+        ImageStore::open(options, compiler).unwrap()
+    };
+    assert_eq!(bed.files(), before);
+    let other = Digest::of(&component()).to_string();
+    assert!(!bed.compiler.prepared.lock().contains(&other));
+    bed.store.program(&reference, &["other.wasm".to_owned()], "").await.unwrap();
+    assert!(bed.compiler.prepared.lock().contains(&other));
+    bed.store.remove(&ImageSpec::new(&reference)).await.unwrap();
+    bed.store.remove(&ImageSpec::new(&artifact)).await.unwrap();
+    assert_eq!(bed.files(), 0);
+    assert!(bed.compiler.prepared.lock().is_empty());
+}
+
+#[tokio::test]
 async fn an_index_is_resolved_by_platform() {
     let registry = Registry::start();
     let bed = Bed::new();
