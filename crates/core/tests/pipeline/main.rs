@@ -7,6 +7,7 @@ mod events;
 mod hooks;
 mod probes;
 mod restart;
+mod sessions;
 mod static_pods;
 mod status;
 mod world;

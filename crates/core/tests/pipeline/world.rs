@@ -389,6 +389,10 @@ impl World {
         self.agent = Some((kubelet, tasks, sources));
     }
 
+    pub fn kubelet(&self) -> &Kubelet {
+        &self.agent.as_ref().expect("the agent runs").0
+    }
+
     /// As kill -9 does it, to everything but the providers.
     pub fn kill_agent(&mut self) {
         self.agent = None;
