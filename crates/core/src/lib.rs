@@ -1,6 +1,8 @@
 //! The kubelet's pipeline, under upstream's names.
 
+pub mod active_deadline;
 pub mod admission;
+pub mod allocation;
 pub mod backoff;
 mod blocking;
 pub mod clock;
@@ -10,6 +12,7 @@ pub mod expansion;
 #[cfg(test)]
 mod fakes;
 pub mod fieldpath;
+mod go_format;
 pub mod host;
 pub mod image_gc;
 mod inotify;

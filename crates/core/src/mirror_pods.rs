@@ -112,7 +112,9 @@ async fn create(client: &dyn MirrorClient, mirror: &Pod) -> Option<Duration> {
     match client.create_mirror_pod(mirror).await {
         Ok(()) => info!(pod = %mirror.display_name(), "created the mirror pod of a static pod"),
         // Nearly always the mirror itself, of which the watch has not told yet.
-        Err(ApiError::Conflict(message)) => debug!(pod = %mirror.display_name(), message, "no mirror pod was created"),
+        Err(ApiError::Conflict(message)) => {
+            debug!(pod = %mirror.display_name(), message, "no mirror pod was created")
+        }
         Err(error) => return failed("creating", mirror, &error),
     }
     None

@@ -157,7 +157,11 @@ mod tests {
         assert_eq!(manager.pod_of_mirror(&mirror("m1", "s1")).unwrap().uid(), "s1".into());
         manager.upsert(mirror("m2", "s1"));
         manager.remove(&mirror("m1", "s1"));
-        assert_eq!(manager.mirror_of(&static_pod("s1")).unwrap().uid(), "m2".into(), "a late removal harms nobody");
+        assert_eq!(
+            manager.mirror_of(&static_pod("s1")).unwrap().uid(),
+            "m2".into(),
+            "a late removal harms nobody"
+        );
         manager.remove(&static_pod("s1"));
         assert_eq!(manager.orphaned_mirrors().len(), 1);
         manager.remove(&mirror("m2", "s1"));

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use coracle_core::allocation::States;
 use coracle_core::config::PodConfig;
 use coracle_core::kubelet::{Dependencies, Kubelet, KubeletOptions, start_kubelet};
 use coracle_core::kuberuntime::{DnsConfigurer, ImageManagerOptions, RuntimeOptions};
@@ -100,6 +101,7 @@ impl World {
             event_sink: self.api.clone(),
             objects: self.api.clone(),
             volumes: self.volumes.clone(),
+            resources: States::in_memory(),
             probe_transport: self.network.clone(),
             server: None,
         };

@@ -10,6 +10,7 @@ use coracle_cluster::{
     ApiClient, ApiserverSource, KubeAccessReviewer, KubeMirrorClient, KubeObjectReader, KubeStatusSink,
     KubeTokenIssuer, LeaseController, NodeController, NodeWatch, connect, event_sink,
 };
+use coracle_core::allocation::States;
 use coracle_core::config::PodConfig;
 use coracle_core::kubelet::{Dependencies, Kubelet, start_kubelet};
 use coracle_core::ports::{ApiServer, EventSink, ObjectReader};
@@ -77,6 +78,7 @@ impl Agent {
             event_sink: events,
             volumes: Arc::new(volumes(resolved, &client, objects.clone())?),
             objects,
+            resources: States::open(&resolved.flags.root_dir)?,
             probe_transport: Arc::new(coracle_probes::Transport::new(crate::version::KUBERNETES)?),
             server: config.enable_server.then(|| Arc::new(server) as Arc<dyn ApiServer>),
         };

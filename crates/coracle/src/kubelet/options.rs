@@ -101,6 +101,14 @@ pub(super) fn node_options(config: &KubeletConfiguration) -> NodeOptions {
     }
 }
 
+/// What the scheduler and the apiserver may send here, of what they ask a node for (upstream's
+/// `nodedeclaredfeatures`). What is not there is not declared.
+const DECLARED_FEATURES: [&str; 3] = [
+    "InPlacePodLevelResourcesVerticalScaling",
+    "InPlacePodVerticalScalingInitContainers",
+    "RestartAllContainersOnContainerExits",
+];
+
 /// What the Node object says by configuration.
 pub(super) fn node_settings(resolved: &Resolved) -> NodeSettings {
     let config = &resolved.config;
@@ -117,8 +125,7 @@ pub(super) fn node_settings(resolved: &Resolved) -> NodeSettings {
         kubelet_version: version::kubelet_version(),
         container_runtime_version: format!("wasm://{}", env!("CARGO_PKG_VERSION")),
         kubelet_port: config.port,
-        // Pods must not be sent here for features that are not there.
-        declared_features: Vec::new(),
+        declared_features: DECLARED_FEATURES.map(str::to_owned).into(),
         controller_managed_attach: true,
         max_images: usize::try_from(config.node_status_max_images).ok(),
         ..NodeSettings::default()

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use coracle_core::allocation::States;
 use coracle_core::config::{FixedSource, PodConfig, PodUpdate};
 use coracle_core::credential_provider::NodeKeyring;
 use coracle_core::kubelet::{Dependencies, Kubelet, KubeletOptions};
@@ -82,6 +83,7 @@ impl Node {
             event_sink: sink,
             objects,
             volumes: Arc::new(volumes),
+            resources: States::in_memory(),
             probe_transport: Arc::new(coracle_probes::Transport::new(crate::version::KUBERNETES)?),
             server: None,
         };

@@ -29,7 +29,6 @@ fn unsupported_feature(pod: &Pod) -> Option<String> {
         (on(spec.share_process_namespace), "spec.shareProcessNamespace"),
         (spec.host_users == Some(false), "spec.hostUsers: false"),
         (spec.resource_claims.as_ref().is_some_and(|c| !c.is_empty()), "spec.resourceClaims"),
-        (spec.active_deadline_seconds.is_some(), "spec.activeDeadlineSeconds"),
         (
             pod.pod_status().extended_resource_claim_status.is_some(),
             "a device of a DRA driver, by resource name,",
@@ -49,13 +48,9 @@ fn unsupported_feature(pod: &Pod) -> Option<String> {
 fn unsupported_container_field(container: &Container) -> Option<&'static str> {
     let on = |flag: Option<bool>| flag.unwrap_or(false);
     let security = container.security_context.as_ref();
-    let restarts_all = |c: &Container| {
-        c.restart_policy_rules.iter().flatten().any(|rule| rule.action == "RestartAllContainers")
-    };
     let fields = [
         (container.lifecycle.as_ref().is_some_and(|l| l.stop_signal.is_some()), "lifecycle.stopSignal"),
         (container.volume_devices.as_ref().is_some_and(|d| !d.is_empty()), "volumeDevices"),
-        (restarts_all(container), "restartPolicyRules with action RestartAllContainers"),
         (security.is_some_and(|s| on(s.privileged)), "securityContext.privileged"),
     ];
     fields.iter().find(|(used, _)| *used).map(|(_, field)| *field)

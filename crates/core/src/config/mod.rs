@@ -15,7 +15,5 @@ pub use fixed_source::{FixedSource, fixed_pod};
 pub use manifest::{ManifestError, decode_strict};
 pub use merge::{PodOperation, PodUpdate};
 pub use pod_config::{PodConfig, SourcesReady};
-pub use static_pod::{
-    MAX_MANIFEST_BYTES, ManifestOrigin, StaticPod, decode_static_pod, decode_static_pods,
-};
+pub use static_pod::{MAX_MANIFEST_BYTES, ManifestOrigin, StaticPod, decode_static_pod, decode_static_pods};
 pub use validation::validate_pod;

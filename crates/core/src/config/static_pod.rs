@@ -100,9 +100,7 @@ fn kind(document: &Value) -> (&str, &str) {
 }
 
 fn unexpected((version, kind): (&str, &str), wanted: &str) -> ManifestError {
-    ManifestError::Malformed(format!(
-        "apiVersion {version:?} and kind {kind:?} are not those of a {wanted}"
-    ))
+    ManifestError::Malformed(format!("apiVersion {version:?} and kind {kind:?} are not those of a {wanted}"))
 }
 
 fn static_pod(
@@ -236,7 +234,9 @@ fn priority_warning(pod: &Pod) -> Option<String> {
     let class = spec.priority_class_name.as_deref().unwrap_or_default();
     match spec.priority {
         None if class.is_empty() => None,
-        None => Some("priorityClassName has no effect without priority, and its mirror pod may be refused".to_owned()),
+        None => Some(
+            "priorityClassName has no effect without priority, and its mirror pod may be refused".to_owned(),
+        ),
         Some(_) if class.is_empty() => {
             Some("priority is set without priorityClassName: its mirror pod may be refused".to_owned())
         }

@@ -161,7 +161,10 @@ mod tests {
             (json!({"metadata": {"name": "A_b"}}), "metadata.name"),
             (json!({"spec": {"restartPolicy": "Sometimes"}}), "spec.restartPolicy"),
             (json!({"spec": {"containers": []}}), "spec.containers"),
-            (json!({"spec": {"ephemeralContainers": [{"name": "e", "image": "i"}]}}), "spec.ephemeralContainers"),
+            (
+                json!({"spec": {"ephemeralContainers": [{"name": "e", "image": "i"}]}}),
+                "spec.ephemeralContainers",
+            ),
             (json!({"spec": {"containers": [{"name": "a"}]}}), "spec.containers[0].image"),
             (
                 json!({"spec": {"containers": [{"name": "a", "image": "i", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]}}),

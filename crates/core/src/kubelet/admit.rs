@@ -103,8 +103,10 @@ impl Kubelet {
     pub(super) fn add_pod(&self, pod: Arc<Pod>) {
         let uid = pod.uid();
         let ends = self.pod_workers.is_pod_termination_requested(&uid) || pod.is_deleting();
-        if ends || phase::is_terminal(pod.phase()) || self.was_admitted_before(&pod) {
+        if ends || phase::is_terminal(pod.phase()) {
             self.update_worker(pod, SyncPodType::Create);
+        } else if self.was_admitted_before(&pod) {
+            self.start_admitted(pod);
         } else if self.pending_admissions.is_making_room() {
             self.pending_admissions.add(uid, State::AfterOthers);
         } else {
@@ -126,7 +128,7 @@ impl Kubelet {
             let Some(pod) = self.pod_manager.get(&uid) else { continue };
             match state {
                 _ if phase::is_terminal(pod.phase()) => self.update_worker(pod, SyncPodType::Create),
-                State::RoomMade => self.update_worker(pod, SyncPodType::Create),
+                State::RoomMade => self.start_admitted(pod),
                 State::NodeRead(node) => self.judge(pod, node.as_ref(), true),
                 _ => self.judge(pod, self.objects.node().as_ref(), false),
             }
@@ -149,7 +151,7 @@ impl Kubelet {
         let others = self.admitted_pods(&pod);
         let attributes = PodAdmitAttributes { pod: &pod, other_pods: &others, node: node.map(AsRef::as_ref) };
         let failures = match self.admission.can_admit_pod(&attributes) {
-            Ok(()) => return self.update_worker(pod, SyncPodType::Create),
+            Ok(()) => return self.start_admitted(pod),
             Err(NotAdmitted::Rejected(rejection)) => return self.reject_pod(&pod, &rejection),
             Err(NotAdmitted::DoesNotFit(failures)) => failures,
         };
@@ -166,7 +168,8 @@ impl Kubelet {
     pub(super) fn admitted_pods(&self, but: &Pod) -> Vec<Arc<Pod>> {
         let pods = self.pod_manager.pods().into_iter();
         let pods = pods.filter(|pod| pod.uid() != but.uid() && !self.is_pod_inactive(pod));
-        pods.filter(|pod| self.pending_admissions.is_admitted(&pod.uid())).collect()
+        let pods = pods.filter(|pod| self.pending_admissions.is_admitted(&pod.uid()));
+        pods.map(|pod| self.allocation_manager.allocated_pod(&pod)).collect()
     }
 
     /// Whether a pod needs nothing of the node any more (`isPodInactive`): it ended, was rejected, or is deleted before

@@ -7,6 +7,7 @@ mod host;
 #[cfg(feature = "simulation")]
 mod kept;
 mod pod_syncer;
+mod resize;
 mod run;
 mod run_once;
 mod sessions;
@@ -27,7 +28,9 @@ pub use run_once::RunPodResult;
 pub use sync_handler::SyncHandler;
 
 use self::admit::PendingAdmissions;
+use crate::active_deadline::ActiveDeadlineHandler;
 use crate::admission::Admission;
+use crate::allocation::{self, resource_info_for_pod};
 use crate::config::SourcesReady;
 use crate::image_gc::ImageGcPolicy;
 use crate::kuberuntime::{
@@ -40,9 +43,7 @@ use crate::pod::{PodExt, PodUid, phase};
 use crate::pod_cache::PodCache;
 use crate::pod_manager::PodManager;
 use crate::pod_workers::{PodSyncer, PodWorkers, PodWorkersOptions};
-use crate::ports::{
-    ApiServer, EventSink, MirrorClient, ObjectReader, ProbeTransport, StatusSink, Volumes,
-};
+use crate::ports::{ApiServer, EventSink, MirrorClient, ObjectReader, ProbeTransport, StatusSink, Volumes};
 use crate::prober::{self, ProbeResults, Prober};
 use crate::providers::Providers;
 use crate::reason_cache::ReasonCache;
@@ -91,6 +92,8 @@ pub struct Dependencies {
     pub objects: Arc<dyn ObjectReader>,
     /// Volumes.
     pub volumes: Arc<dyn Volumes>,
+    /// What is remembered of pods' resources.
+    pub resources: allocation::States,
     /// How probes and hooks reach containers.
     pub probe_transport: Arc<dyn ProbeTransport>,
     /// The API on 10250; none serves none.
@@ -115,6 +118,8 @@ pub struct Kubelet {
     reason_cache: ReasonCache,
     admission: Admission,
     pending_admissions: PendingAdmissions,
+    allocation_manager: allocation::Manager,
+    active_deadlines: ActiveDeadlineHandler,
     objects: Arc<dyn ObjectReader>,
     volumes: Arc<dyn Volumes>,
     recorder: Recorder,
@@ -156,8 +161,12 @@ impl Kubelet {
             options.dns.clone(),
             probe_results.clone(),
             HandlerRunner::new(deps.probe_transport, recorder.clone()),
+            deps.resources.actuated,
             RuntimeOptions { node_ips: options.node_ips.clone(), ..options.runtime.clone() },
         );
+        let allocation_manager =
+            allocation::Manager::new(deps.resources.allocated, Arc::default(), recorder.clone());
+        let active_deadlines = ActiveDeadlineHandler::new(status_manager.clone(), recorder.clone());
         let (garbage, garbage_receiver) = mpsc::channel(PLEG_BUFFER);
         Arc::new_cyclic(|me: &std::sync::Weak<Self>| {
             let syncer: std::sync::Weak<dyn PodSyncer> = me.clone();
@@ -172,6 +181,8 @@ impl Kubelet {
                 )),
                 admission: Admission::new(deps.volumes.clone(), options.max_pods),
                 pending_admissions: PendingAdmissions::default(),
+                allocation_manager,
+                active_deadlines,
                 status_manager,
                 probe_manager: Arc::new(probe_manager),
                 probe_results,
@@ -209,7 +220,13 @@ impl Kubelet {
 
     /// The status that the API should show now, made from what the runtimes have (`generateAPIPodStatus`).
     fn generate_api_pod_status(&self, pod: &Arc<Pod>, runtime: &RuntimePod, is_terminal: bool) -> PodStatus {
-        let cached = self.status_manager.get_pod_status(&pod.uid());
+        let uid = pod.uid();
+        let cached = self.status_manager.get_pod_status(&uid);
+        let resizes = self.allocation_manager.conditions();
+        if is_terminal {
+            resizes.clear_in_progress(&uid);
+            resizes.clear_pending(&uid);
+        }
         let input = StatusInput {
             runtime,
             old: cached.as_deref().unwrap_or(pod.pod_status()),
@@ -217,6 +234,9 @@ impl Kubelet {
             reasons: &self.reason_cache,
             probes: &self.probe_results,
             host_ips: &self.options.node_ips,
+            actuated: &self.runtime.actuated().pod(&uid).unwrap_or_else(|| resource_info_for_pod(pod)),
+            resize_conditions: &resizes.get(&uid),
+            eviction: self.active_deadlines.should_evict(pod),
         };
         generate_api_pod_status(pod, &input)
     }

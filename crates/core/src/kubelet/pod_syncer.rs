@@ -7,7 +7,7 @@ use coracle_provider::{ContainerState, PodRef};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::Kubelet;
-use crate::kuberuntime::RuntimePod;
+use crate::kuberuntime::{RuntimePod, is_restarting_all_containers};
 use crate::pod::{PodExt, PodUid};
 use crate::pod_workers::{PodStatusFn, PodSyncer, SyncError, SyncPodType};
 use crate::recorder::reason;
@@ -27,20 +27,35 @@ impl PodSyncer for Kubelet {
         pod: &Arc<Pod>,
         runtime: RuntimePod,
     ) -> Result<bool, SyncError> {
+        let pod = &self.allocation_manager.allocated_pod(pod);
         self.check_provider(pod).await?;
+        self.runtime.initialize_actuated_pod(pod);
+        self.update_resize_in_progress(pod, &runtime);
         if self.refresh_status(pod, &runtime, false) {
             return Ok(true);
         }
+        self.active_deadlines.schedule(pod);
         self.mirror_pods.reconcile(pod);
         self.objects.register_pod(pod);
         self.probe_manager.add_pod(pod);
-        let result = self.runtime.sync_pod(pod, &runtime).await;
+        let status = self.status_manager.get_pod_status(&pod.uid());
+        let restarts_all = status.as_deref().is_some_and(is_restarting_all_containers);
+        let result = self.runtime.sync_pod(pod, &runtime, restarts_all).await;
         self.reason_cache.update(&pod.uid(), &result);
+        self.note_resize_failure(pod, &result);
         let mut ended = false;
         if !result.steps.is_empty() {
+            self.update_resize_in_progress(pod, &self.pod_cache.get(&pod.uid()));
             // Every step has written the cache: what it came to is told without waiting for an event. Containers that
             // were stopped for their health, and are not to run again, end the pod.
             ended = self.refresh_status(pod, &self.pod_cache.get(&pod.uid()), false);
+        }
+        if restarts_all
+            && !result.failed()
+            && let Some(newest) = self.pod_manager.get(&pod.uid())
+        {
+            // Everything is gone: it starts anew at once.
+            self.update_worker(newest, SyncPodType::Sync);
         }
         result.error().map_or(Ok(ended), Err)
     }
@@ -52,6 +67,8 @@ impl PodSyncer for Kubelet {
         grace_period_seconds: Option<i64>,
         pod_status_fn: Option<PodStatusFn>,
     ) -> Result<(), SyncError> {
+        let pod = &self.allocation_manager.allocated_pod(pod);
+        self.active_deadlines.forget(&pod.uid());
         let mut status = self.generate_api_pod_status(pod, &runtime, false);
         if let Some(change) = &pod_status_fn {
             change(&mut status);
@@ -83,7 +100,9 @@ impl PodSyncer for Kubelet {
     }
 
     async fn sync_terminated_pod(&self, pod: &Arc<Pod>, runtime: RuntimePod) -> Result<(), SyncError> {
+        let pod = &self.allocation_manager.allocated_pod(pod);
         let uid = pod.uid();
+        self.retry_pending_resizes();
         self.refresh_status(pod, &runtime, true);
         self.volumes
             .unmount(&uid)

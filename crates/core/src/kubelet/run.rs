@@ -35,6 +35,8 @@ impl Kubelet {
             tasks.spawn(generator.run());
         }
         tasks.spawn(self.clone().follow_objects());
+        let kubelet = self.clone();
+        tasks.spawn(async move { kubelet.allocation_manager.run(&*kubelet).await });
         tasks.spawn(self.pod_workers.clone().run());
         if let Some(policy) = self.options.log_rotation {
             let logs = ContainerLogManager::new(self.providers.clone(), self.pod_cache.clone(), policy);

@@ -43,6 +43,7 @@ impl SyncHandler for Kubelet {
 
     fn handle_pod_updates(&self, pods: Vec<Arc<Pod>>) {
         for pod in pods {
+            let old = self.pod_manager.get(&pod.uid());
             self.pod_manager.upsert(pod.clone());
             if pod.is_mirror() {
                 self.handle_mirror_pod(&pod);
@@ -52,6 +53,7 @@ impl SyncHandler for Kubelet {
             if pod.is_deleting() {
                 self.end_admission(&pod.uid());
             }
+            self.handle_resize(old.as_deref(), &pod);
             self.update_worker(pod, SyncPodType::Update);
         }
     }
@@ -60,6 +62,7 @@ impl SyncHandler for Kubelet {
         for pod in pods {
             self.pod_manager.remove(&pod);
             self.end_admission(&pod.uid());
+            self.allocation_manager.remove_pod(&pod.uid());
             if pod.is_mirror() {
                 self.handle_mirror_pod(&pod);
             } else if self.sources_ready.all_ready() {
@@ -67,11 +70,14 @@ impl SyncHandler for Kubelet {
                 self.update_worker(pod, SyncPodType::Kill);
             }
         }
+        self.retry_pending_resizes();
     }
 
     fn handle_pod_reconcile(&self, pods: Vec<Arc<Pod>>) {
         for pod in pods {
+            let old = self.pod_manager.get(&pod.uid());
             self.pod_manager.upsert(pod.clone());
+            self.handle_resize_of_others(old.as_deref(), &pod);
             self.status_manager.pod_updated(&pod);
             if !pod.is_mirror() && needs_to_reconcile_readiness(&pod) {
                 self.update_worker(pod, SyncPodType::Sync);

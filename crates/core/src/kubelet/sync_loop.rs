@@ -80,6 +80,7 @@ impl Kubelet {
             }
             Some(update) = channels.probes.recv() => self.handle_probe_update(update, handler),
             due = self.work_queue.due() => self.sync_pods(due, handler, "SYNC"),
+            due = self.active_deadlines.due() => self.sync_pods(due, handler, "deadline"),
             _ = channels.housekeeping.tick() => {
                 // A source that has not spoken yet may want what nobody else does.
                 if self.sources_ready.all_ready() {

@@ -1,10 +1,18 @@
 //! `computePodActions`: from what a pod should be and what the runtimes have, what to do. Pure.
 
+mod init;
+mod resize;
+mod restart_all;
+
 use coracle_provider::{ContainerState, NetworkMode, SandboxState};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
+pub use resize::{ContainerToUpdate, is_pod_resize_in_progress};
+pub use restart_all::ContainerToReset;
+
 use super::restart::{container_should_restart, restart_after_kill, should_container_be_restarted};
 use super::runtime_pod::{RuntimeContainer, RuntimePod};
+use crate::allocation::PodResourceInfo;
 use crate::pod::{PodExt, is_restartable_init_container, restart_policy};
 use crate::prober::{ProbeResult, ProbeResults};
 
@@ -21,6 +29,10 @@ pub enum KillReason {
     LivenessProbe,
     /// Its hook after the start failed.
     FailedPostStartHook,
+    /// It gets other resources, and said that it has to be restarted for that.
+    Resize,
+    /// A container of the pod ended in a way that restarts all.
+    RestartAllContainers,
     /// The pod ends.
     PodEnds,
 }
@@ -55,6 +67,29 @@ pub struct PodActions {
     pub ephemeral_containers_to_start: Vec<usize>,
     /// Containers to kill first.
     pub containers_to_kill: Vec<ContainerToKill>,
+    /// Containers that get more or less memory while they run; those that get less come first.
+    pub memory_to_update: Vec<ContainerToUpdate>,
+    /// The same of processors.
+    pub cpu_to_update: Vec<ContainerToUpdate>,
+    /// The pod as a whole gets other resources.
+    pub update_pod_level_resources: bool,
+    /// Containers to remove, in this order, so that all start anew. The one that asked for it is the last.
+    pub containers_to_reset: Vec<ContainerToReset>,
+}
+
+/// What is decided from.
+#[derive(Clone, Copy)]
+pub struct ComputeInput<'a> {
+    /// The pod, with what is allocated to it.
+    pub pod: &'a Pod,
+    /// What the runtimes have of it.
+    pub runtime: &'a RuntimePod,
+    /// What probes have found.
+    pub probes: &'a ProbeResults,
+    /// What the runtimes were told last of its resources.
+    pub actuated: &'a PodResourceInfo,
+    /// A container ended in a way that restarts all of them.
+    pub restart_all_containers: bool,
 }
 
 /// Whether a pod needs another sandbox (`PodSandboxChanged`).
@@ -95,7 +130,8 @@ pub fn pod_sandbox_changed(pod: &Pod, runtime: &RuntimePod) -> SandboxChange {
 }
 
 /// Decides what to do for a pod.
-pub fn compute_pod_actions(pod: &Pod, runtime: &RuntimePod, probes: &ProbeResults) -> PodActions {
+pub fn compute_pod_actions(input: &ComputeInput<'_>) -> PodActions {
+    let ComputeInput { pod, runtime, .. } = *input;
     let sandbox = pod_sandbox_changed(pod, runtime);
     let mut actions = PodActions {
         kill_pod: sandbox.changed,
@@ -104,23 +140,28 @@ pub fn compute_pod_actions(pod: &Pod, runtime: &RuntimePod, probes: &ProbeResult
         attempt: sandbox.attempt,
         ..PodActions::default()
     };
+    if input.restart_all_containers {
+        actions.containers_to_reset = restart_all::containers_to_reset(pod, runtime);
+        return actions;
+    }
     if sandbox.changed {
         start_over(pod, runtime, &mut actions);
         return actions;
     }
 
     actions.ephemeral_containers_to_start = missing_ephemeral_containers(pod, runtime);
-    let initialized = compute_init_container_actions(pod, runtime, probes, &mut actions);
+    let initialized = init::compute_init_container_actions(input, &mut actions);
     if actions.kill_pod || !initialized {
         return actions;
     }
 
-    let kept = compute_main_container_actions(pod, runtime, probes, &mut actions);
+    let kept = compute_main_container_actions(input, &mut actions);
     if kept == 0 && actions.containers_to_start.is_empty() {
         actions.kill_pod = true;
         // A sidecar must not keep a finished pod alive.
         actions.init_containers_to_start.clear();
     }
+    actions.update_pod_level_resources = resize::pod_level_resources_changed(pod, input.actuated);
     actions
 }
 
@@ -171,12 +212,8 @@ fn missing_ephemeral_containers(pod: &Pod, runtime: &RuntimePod) -> Vec<usize> {
 }
 
 /// Decides about main containers; returns how many running ones stay as they are.
-fn compute_main_container_actions(
-    pod: &Pod,
-    runtime: &RuntimePod,
-    probes: &ProbeResults,
-    actions: &mut PodActions,
-) -> usize {
+fn compute_main_container_actions(input: &ComputeInput<'_>, actions: &mut PodActions) -> usize {
+    let ComputeInput { pod, runtime, probes, .. } = *input;
     let mut kept = 0;
     for (index, container) in pod.containers().iter().enumerate() {
         let status = runtime.find(&container.name);
@@ -191,7 +228,11 @@ fn compute_main_container_actions(
             continue;
         };
         let Some((reason, why)) = reason_to_kill(container, running, probes) else {
-            kept += 1;
+            if resize::compute_pod_resize_action(input, container, running, actions) {
+                kept += 1;
+            } else {
+                actions.containers_to_start.push(index);
+            }
             continue;
         };
         let mut message = format!("Container {} {why}", container.name);
@@ -223,106 +264,12 @@ fn reason_to_kill(
     }
 }
 
-/// Whether what comes after a running sidecar may start. Without a startup probe, running is enough.
-fn sidecar_has_started(container: &Container, running: &RuntimeContainer, probes: &ProbeResults) -> bool {
-    container.startup_probe.is_none()
-        || probes.startup.get(&running.container_id()) == Some(ProbeResult::Success)
-}
-
 fn kill_unknown(what: &str, status: &RuntimeContainer) -> ContainerToKill {
     ContainerToKill {
         container: status.clone(),
         message: format!("{what} is in \"unknown\" state, try killing it before restart"),
         reason: KillReason::Unknown,
     }
-}
-
-/// Decides about init containers; returns whether the pod is initialised (`computeInitContainerActions`).
-///
-/// It goes from the last to the first, because finished ones may be gone from the runtime: the last one that is
-/// there tells how far the pod has come.
-fn compute_init_container_actions(
-    pod: &Pod,
-    runtime: &RuntimePod,
-    probes: &ProbeResults,
-    actions: &mut PodActions,
-) -> bool {
-    let containers = pod.init_containers();
-    if containers.is_empty() {
-        return true;
-    }
-    let mut pod_has_initialized = runtime.has_any_active_regular_container_started(pod);
-    let mut previously_initialized = pod_has_initialized;
-    let last = containers.len() - 1;
-    let mut to_start = Vec::new();
-
-    for (i, container) in containers.iter().enumerate().rev() {
-        let sidecar = is_restartable_init_container(container);
-        let Some(status) = runtime.find_active(&container.name) else {
-            if previously_initialized && sidecar {
-                to_start.push(i);
-            }
-            continue;
-        };
-        if previously_initialized && !sidecar {
-            continue;
-        }
-        let mut initialized = || {
-            if i == last {
-                pod_has_initialized = true;
-            }
-            i != last
-        };
-        match (status.state, sidecar) {
-            // Made but not started: the runtime failed between the two.
-            (ContainerState::Created, _) => to_start.push(i),
-            (ContainerState::Running, false) => {}
-            (ContainerState::Running, true) => {
-                let has_started = sidecar_has_started(container, status, probes);
-                if has_started && initialized() && !previously_initialized {
-                    to_start.push(i + 1);
-                }
-                if let Some((reason, why)) = reason_to_kill(container, status, probes) {
-                    let message = format!("Init container {} {why}", container.name);
-                    actions.containers_to_kill.push(ContainerToKill {
-                        container: status.clone(),
-                        message,
-                        reason,
-                    });
-                    to_start.push(i);
-                }
-            }
-            (ContainerState::Exited, true) => to_start.push(i),
-            (ContainerState::Exited, false) if status.exit_code == 0 => {
-                if initialized() {
-                    to_start.push(i + 1);
-                }
-            }
-            (ContainerState::Exited, false) => {
-                if !container_should_restart(container, pod, status.exit_code) || pod.is_deleting() {
-                    actions.kill_pod = true;
-                    return false;
-                }
-                to_start.push(i);
-            }
-            (ContainerState::Unknown, _) => {
-                if !sidecar && !restart_after_kill(container, pod) {
-                    actions.kill_pod = true;
-                    return false;
-                }
-                actions.containers_to_kill.push(kill_unknown("Init container", status));
-                to_start.push(i);
-            }
-        }
-        previously_initialized = true;
-    }
-
-    if !previously_initialized {
-        to_start.push(0);
-    }
-    to_start.reverse();
-    actions.init_containers_to_start = to_start;
-    pod_has_initialized
 }
 
 #[cfg(test)]

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use coracle_provider::{
-    ContainerConfig, ContainerPort, ContainerStatus, EnvVar, ImageSpec, Protocol, Provider, Resources,
-    SandboxStatus,
+    ContainerConfig, ContainerPort, ContainerStatus, EnvVar, ImageSpec, Protocol, Provider, SandboxStatus,
 };
-use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::compute::{ContainerToKill, KillReason};
 use super::labels;
 use super::manager::KubeGenericRuntimeManager;
+use super::resize::container_resources;
 use super::runtime_pod::{RuntimeContainer, RuntimePod};
 use super::sandbox::{pod_log_directory, protocol};
 use super::sync_result::{SyncFailure, reason};
@@ -20,7 +20,6 @@ use crate::clock;
 use crate::expansion::{expand, syntax_wrap};
 use crate::pod::PodExt;
 use crate::ports::EventType;
-use crate::quantity::Quantity;
 use crate::recorder;
 
 /// Where an HTTP service listens if the pod declares no TCP port.
@@ -49,7 +48,11 @@ impl KubeGenericRuntimeManager {
         let ips = &sandbox.status.network.ips;
         let config =
             self.generate_container_config(pod, container, restart_count, image_ref, ips, sandbox).await;
-        let config = config.map_err(|message| {
+        // What it is made with is what its runtime was told.
+        let told = config.and_then(|config| {
+            self.set_actuated(pod, &container.name, container.resources.as_ref()).map(|()| config)
+        });
+        let config = told.map_err(|message| {
             self.container_warning(pod, container, recorder::reason::FAILED, &message);
             SyncFailure::new(reason::CREATE_CONTAINER_CONFIG, message)
         })?;
@@ -182,7 +185,7 @@ impl KubeGenericRuntimeManager {
             stdin: container.stdin.unwrap_or(false),
             stdin_once: container.stdin_once.unwrap_or(false),
             tty: container.tty.unwrap_or(false),
-            resources: resources(container.resources.as_ref())?,
+            resources: container_resources(pod, container),
             envs,
         })
     }
@@ -261,22 +264,6 @@ fn serving_port(container: &Container) -> u16 {
     let tcp = || ports.iter().filter(|p| p.protocol == Protocol::Tcp);
     let port = tcp().find(|p| p.name == "http").or_else(|| tcp().next());
     port.map_or(DEFAULT_SERVING_PORT, |p| p.port)
-}
-
-fn resources(requirements: Option<&ResourceRequirements>) -> Result<Resources, String> {
-    let Some(requirements) = requirements else { return Ok(Resources::default()) };
-    let read = |list: &Option<crate::fieldpath::ResourceList>, name: &str| {
-        let quantity = list.as_ref().and_then(|l| l.get(name));
-        quantity.map(|q| Quantity::try_from(q).map_err(|e| format!("{name}: {e}"))).transpose()
-    };
-    let millis = |q: Option<Quantity>| q.and_then(|q| u64::try_from(q.milli_value()).ok()).filter(|v| *v > 0);
-    let bytes = |q: Option<Quantity>| q.and_then(|q| u64::try_from(q.value()).ok()).filter(|v| *v > 0);
-    Ok(Resources {
-        cpu_limit_millis: millis(read(&requirements.limits, "cpu")?),
-        cpu_request_millis: millis(read(&requirements.requests, "cpu")?),
-        memory_limit_bytes: bytes(read(&requirements.limits, "memory")?),
-        memory_request_bytes: bytes(read(&requirements.requests, "memory")?),
-    })
 }
 
 #[cfg(test)]

@@ -75,6 +75,18 @@ impl KubeGenericRuntimeManager {
         self.kill_on_terms(Some(pod), runtime, kill, Terms::default()).await
     }
 
+    /// The same within so many seconds, whatever the pod says.
+    pub(super) async fn kill_container_within(
+        &self,
+        pod: &Pod,
+        runtime: &RuntimePod,
+        kill: &ContainerToKill,
+        seconds: i64,
+    ) -> Result<(), SyncFailure> {
+        let terms = Terms { grace_period_override: Some(seconds), order: None };
+        self.kill_on_terms(Some(pod), runtime, kill, terms).await
+    }
+
     async fn kill_on_terms(
         &self,
         pod: Option<&Pod>,

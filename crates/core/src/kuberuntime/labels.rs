@@ -2,13 +2,14 @@
 //! recognise them (`pkg/kubelet/kuberuntime/labels.go`, `container/helpers.go`).
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use k8s_openapi::api::core::v1::{Container, Lifecycle, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 use super::runtime_pod::RuntimeContainer;
+use crate::go_format;
 use crate::pod::PodExt;
 
 const POD_NAME: &str = "io.kubernetes.pod.name";
@@ -118,37 +119,12 @@ pub(super) fn restart_count_annotation(annotations: &BTreeMap<String, String>) -
     annotations.get(CONTAINER_RESTART_COUNT)?.parse().ok()
 }
 
-/// Upstream's container hash: FNV-1a over Go's `%v` of the JSON of name and image, byte for byte. Hashing more than
-/// these two would restart containers on every in-place change.
+/// Upstream's container hash: of the JSON of name and image, byte for byte. Hashing more than these two would restart
+/// containers on every in-place change.
 pub fn hash_container(container: &Container) -> u32 {
-    let json = format!(
-        r#"{{"image":{},"name":{}}}"#,
-        go_json_string(container.image.as_deref().unwrap_or_default()),
-        go_json_string(&container.name)
-    );
-    let mut dump = String::from("([]uint8)[");
-    for (i, byte) in json.bytes().enumerate() {
-        let separator = if i == 0 { "" } else { " " };
-        // Writing to a String cannot fail.
-        let _ = write!(dump, "{separator}{byte}");
-    }
-    dump.push(']');
-    fnv1a(dump.as_bytes())
-}
-
-/// A JSON string as Go's encoding/json writes it: with `<`, `>`, `&`, U+2028 and U+2029 escaped.
-fn go_json_string(text: &str) -> String {
-    let quoted = serde_json::Value::from(text).to_string();
-    quoted
-        .replace('<', "\\u003c")
-        .replace('>', "\\u003e")
-        .replace('&', "\\u0026")
-        .replace('\u{2028}', "\\u2028")
-        .replace('\u{2029}', "\\u2029")
-}
-
-fn fnv1a(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+    let hashed = json!({"image": container.image.as_deref().unwrap_or_default(), "name": container.name});
+    // An object of two strings always has a JSON form.
+    go_format::hash_bytes(go_format::json(&hashed).unwrap_or_default().as_bytes())
 }
 
 #[cfg(test)]

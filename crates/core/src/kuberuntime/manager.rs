@@ -14,6 +14,7 @@ use super::image_manager::ImageManager;
 use super::in_flight::InFlight;
 use super::pre_stop::PreStopHooks;
 use super::runtime_pod::RuntimePod;
+use crate::allocation::State;
 use crate::backoff::Backoff;
 use crate::lifecycle::HandlerRunner;
 use crate::pod::{PodExt, PodUid};
@@ -72,6 +73,7 @@ pub struct KubeGenericRuntimeManager {
     pub(super) pre_stop_hooks: PreStopHooks,
     pub(super) container_gc: ContainerGc,
     pub(super) in_flight: InFlight,
+    pub(super) actuated: State,
     pub(super) options: RuntimeOptions,
 }
 
@@ -88,6 +90,7 @@ impl KubeGenericRuntimeManager {
         dns: DnsConfigurer,
         probes: Arc<ProbeResults>,
         handlers: HandlerRunner,
+        actuated: State,
         options: RuntimeOptions,
     ) -> Self {
         let in_flight = InFlight::new(cache.clone());
@@ -114,6 +117,7 @@ impl KubeGenericRuntimeManager {
             pre_stop_hooks: PreStopHooks::default(),
             container_gc,
             in_flight,
+            actuated,
             options,
         }
     }
@@ -191,6 +195,7 @@ impl KubeGenericRuntimeManager {
 
     /// Removes what is dead, and forgets what nobody needs any more (`GarbageCollect`).
     pub async fn garbage_collect(&self, content_may_go: impl Fn(&str) -> bool) {
+        self.actuated.retain(|uid| !content_may_go(uid));
         self.container_gc.garbage_collect(content_may_go).await;
         self.gc_back_off();
     }

@@ -13,6 +13,7 @@ mod labels;
 mod manager;
 mod pre_stop;
 mod puller;
+mod resize;
 mod restart;
 mod runtime_pod;
 mod sandbox;
@@ -20,15 +21,22 @@ mod service_env;
 mod sync_pod;
 mod sync_result;
 mod termination_order;
+#[cfg(test)]
+pub(crate) mod test_support;
 
 pub use compute::{
-    ContainerToKill, KillReason, PodActions, SandboxChange, compute_pod_actions, pod_sandbox_changed,
+    ComputeInput, ContainerToKill, ContainerToReset, ContainerToUpdate, KillReason, PodActions,
+    SandboxChange, compute_pod_actions, is_pod_resize_in_progress, pod_sandbox_changed,
 };
 pub use dns::DnsConfigurer;
 pub use gc::{ContainerGc, GcPolicy};
 pub use image_manager::{ImageManager, ImageManagerOptions, PullReport};
 pub use labels::hash_container;
 pub use manager::{KubeGenericRuntimeManager, RuntimeOptions};
-pub use restart::{container_should_restart, should_container_be_restarted};
+pub use restart::{
+    ALL_CONTAINERS_RESTARTING, all_containers_could_restart, all_containers_restart_cleaned_up,
+    container_should_restart, is_restarting_all_containers, should_all_containers_restart,
+    should_container_be_restarted,
+};
 pub use runtime_pod::{RuntimeContainer, RuntimePod, RuntimeSandbox};
 pub use sync_result::{PodSyncResult, SyncAction, SyncFailure, SyncStep};

@@ -1,13 +1,17 @@
 //! Whether a container that ended runs again (upstream: `pkg/api/v1/pod/util.go`, `container/helpers.go`).
 
 use coracle_provider::ContainerState;
-use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, Pod, PodStatus};
 
 use super::runtime_pod::RuntimePod;
 use crate::pod::{PodExt, restart_policy};
 
 /// The action of a restart rule that restarts this container.
 const ACTION_RESTART: &str = "Restart";
+/// The action of a restart rule that restarts all containers of the pod.
+const ACTION_RESTART_ALL: &str = "RestartAllContainers";
+/// The condition of a pod whose containers are all being restarted.
+pub const ALL_CONTAINERS_RESTARTING: &str = "AllContainersRestarting";
 
 /// Whether a container that ended with `exit_code` is to be started again (`ContainerShouldRestart`): by the first
 /// rule that matches, else by its own policy, else by the pod's.
@@ -15,7 +19,9 @@ pub fn container_should_restart(container: &Container, pod: &Pod, exit_code: i32
     let policy = match container.restart_policy.as_deref() {
         None => pod.restart_policy(),
         Some(own) => {
-            if matching_rule(container, exit_code).is_some_and(|rule| rule.action == ACTION_RESTART) {
+            let restarts =
+                |rule: &ContainerRestartRule| [ACTION_RESTART, ACTION_RESTART_ALL].contains(&&*rule.action);
+            if matching_rule(container, exit_code).is_some_and(restarts) {
                 return true;
             }
             own
@@ -40,6 +46,49 @@ fn matching_rule(container: &Container, exit_code: i32) -> Option<&ContainerRest
             }
         })
     })
+}
+
+/// Whether all containers of the pod start anew because this one ended with `exit_code`.
+pub(super) fn restarts_all_containers(container: &Container, exit_code: i32) -> bool {
+    matching_rule(container, exit_code).is_some_and(|rule| rule.action == ACTION_RESTART_ALL)
+}
+
+/// Whether a pod can come to restart all of its containers (`AllContainersCouldRestart`).
+pub fn all_containers_could_restart(pod: &Pod) -> bool {
+    let containers = pod.init_containers().iter().chain(pod.containers());
+    containers
+        .flat_map(|c| c.restart_policy_rules.iter().flatten())
+        .any(|rule| rule.action == ACTION_RESTART_ALL)
+}
+
+/// Whether all containers of a pod are to start anew: that has begun, or one of them has ended in a way that asks for
+/// it, as the runtime or the API knows (`ShouldAllContainersRestart`).
+pub fn should_all_containers_restart(pod: &Pod, runtime: &RuntimePod, status: &PodStatus) -> bool {
+    if is_restarting_all_containers(status) {
+        return true;
+    }
+    let lists = [&status.init_container_statuses, &status.container_statuses];
+    pod.init_containers().iter().chain(pod.containers()).any(|container| {
+        // What the runtime has is newer than what the API shows; a container that is gone from it has been dealt with.
+        let Some(found) = runtime.find(&container.name).filter(|c| c.state == ContainerState::Exited) else {
+            return false;
+        };
+        let shown = lists.into_iter().flatten().flatten().find(|s| s.name == container.name);
+        let shown = shown.and_then(|s| s.state.as_ref()?.terminated.as_ref());
+        restarts_all_containers(container, found.exit_code)
+            || shown.is_some_and(|end| restarts_all_containers(container, end.exit_code))
+    })
+}
+
+/// Whether the status says that all containers are being restarted.
+pub fn is_restarting_all_containers(status: &PodStatus) -> bool {
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    conditions.iter().any(|c| c.type_ == ALL_CONTAINERS_RESTARTING && c.status == "True")
+}
+
+/// Whether nothing of the containers is left, so that they can start anew (`AllContainersRestartCleanedUp`).
+pub fn all_containers_restart_cleaned_up(pod: &Pod, runtime: &RuntimePod) -> bool {
+    pod.init_containers().iter().chain(pod.containers()).all(|c| runtime.find(&c.name).is_none())
 }
 
 /// Whether a container that does not run is to be started now (`ShouldContainerBeRestarted`).

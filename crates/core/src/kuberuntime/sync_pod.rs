@@ -10,7 +10,9 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
-use super::compute::{PodActions, compute_pod_actions};
+use super::compute::{
+    ComputeInput, ContainerToKill, ContainerToReset, KillReason, PodActions, compute_pod_actions,
+};
 use super::container::Sandbox;
 use super::manager::KubeGenericRuntimeManager;
 use super::runtime_pod::{RuntimeContainer, RuntimePod};
@@ -30,8 +32,22 @@ struct StartSpec {
 impl KubeGenericRuntimeManager {
     /// Brings the containers of a pod to what its spec says. Every step's outcome is in the answer and, as far as it
     /// concerns containers, in the pod cache.
-    pub async fn sync_pod(&self, pod: &Arc<Pod>, runtime: &RuntimePod) -> PodSyncResult {
+    ///
+    /// With `restart_all_containers` the containers are only removed; the next sync starts them.
+    pub async fn sync_pod(
+        &self,
+        pod: &Arc<Pod>,
+        runtime: &RuntimePod,
+        restart_all_containers: bool,
+    ) -> PodSyncResult {
         let mut result = PodSyncResult::default();
+        if restart_all_containers {
+            let actions = self.compute(pod, runtime, true);
+            if self.kill_unwanted(pod, runtime, &actions, &mut result).await {
+                self.reset_containers(pod, runtime, &actions, &mut result).await;
+            }
+            return result;
+        }
         let mut more = self.sync_once(pod, runtime, &mut result).await;
         // What waited for a sidecar need not wait for another sync.
         while more {
@@ -43,12 +59,13 @@ impl KubeGenericRuntimeManager {
 
     /// Goes through the steps once. Answers whether a sidecar was started and all is well: then there may be more to do.
     async fn sync_once(&self, pod: &Arc<Pod>, runtime: &RuntimePod, result: &mut PodSyncResult) -> bool {
-        let actions = compute_pod_actions(pod, runtime, &self.probes);
+        let actions = self.compute(pod, runtime, false);
         if !self.kill_unwanted(pod, runtime, &actions, result).await {
             return false;
         }
         self.prune_init_containers(pod, runtime, actions.create_sandbox).await;
 
+        self.do_pod_resize_action(pod, &actions, result).await;
         let starts = start_specs(pod, &actions);
         if starts.is_empty() && !actions.create_sandbox {
             // Tokens expire and configMaps change while nothing is to be started.
@@ -85,6 +102,48 @@ impl KubeGenericRuntimeManager {
             }
         }
         !result.failed() && starts.iter().any(|start| start.is_sidecar)
+    }
+
+    fn compute(&self, pod: &Pod, runtime: &RuntimePod, restart_all_containers: bool) -> PodActions {
+        let actuated = self.actuated.pod(&pod.uid()).unwrap_or_default();
+        let probes = &*self.probes;
+        let actuated = &actuated;
+        compute_pod_actions(&ComputeInput { pod, runtime, probes, actuated, restart_all_containers })
+    }
+
+    /// Removes containers so that all of them start anew. Their logs stay.
+    async fn reset_containers(
+        &self,
+        pod: &Pod,
+        runtime: &RuntimePod,
+        actions: &PodActions,
+        result: &mut PodSyncResult,
+    ) {
+        for reset in &actions.containers_to_reset {
+            let removed = self.reset_container(pod, runtime, reset).await;
+            if !result.add(SyncAction::RemoveContainer, &reset.container.name, removed) {
+                return;
+            }
+        }
+    }
+
+    async fn reset_container(
+        &self,
+        pod: &Pod,
+        runtime: &RuntimePod,
+        reset: &ContainerToReset,
+    ) -> Result<(), SyncFailure> {
+        let container = &reset.container;
+        if reset.kill {
+            let message = format!("Stopping container {}", container.name);
+            let reason = KillReason::RestartAllContainers;
+            let kill = ContainerToKill { container: container.clone(), message, reason };
+            self.kill_container_within(pod, runtime, &kill, 0).await?;
+        }
+        let gone = self.container_gc.remove_container_but_logs(container).await;
+        let failed =
+            || SyncFailure::new(reason::REMOVE_CONTAINER, format!("{} could not be removed", container.id));
+        gone.then_some(()).ok_or_else(failed)
     }
 
     /// Steps 2 and 3: stops what must not run. Says whether to go on.

@@ -20,6 +20,8 @@ pub(crate) mod reason {
     pub(crate) const MOUNT_VOLUME: &str = "FailedMount";
     pub(crate) const POST_START_HOOK: &str = "PostStartHookError";
     pub(crate) const REGISTRY_UNAVAILABLE: &str = "RegistryUnavailable";
+    pub(crate) const REMOVE_CONTAINER: &str = "RemoveContainerError";
+    pub(crate) const RESIZE_POD_IN_PLACE: &str = "ResizePodInPlaceError";
     pub(crate) const RUN_CONTAINER: &str = "RunContainerError";
 }
 
@@ -36,6 +38,10 @@ pub enum SyncAction {
     StartContainer,
     /// Stopped a container.
     KillContainer,
+    /// Removed a container, so that it starts anew.
+    RemoveContainer,
+    /// Changed resources of containers that run.
+    ResizePodInPlace,
 }
 
 /// Why a step failed.

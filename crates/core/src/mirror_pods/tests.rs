@@ -88,7 +88,14 @@ fn static_pod(uid: &str) -> Pod {
 }
 
 fn mirror(uid: &str, hash: &str) -> Pod {
-    pod(uid, &[(CONFIG_SOURCE_ANNOTATION, "api"), (CONFIG_HASH_ANNOTATION, hash), (CONFIG_MIRROR_ANNOTATION, hash)])
+    pod(
+        uid,
+        &[
+            (CONFIG_SOURCE_ANNOTATION, "api"),
+            (CONFIG_HASH_ANNOTATION, hash),
+            (CONFIG_MIRROR_ANNOTATION, hash),
+        ],
+    )
 }
 
 struct Bed {

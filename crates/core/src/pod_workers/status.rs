@@ -130,11 +130,7 @@ impl PodSyncStatus {
             (None, Some(pod)) => Subject::Pod(pod.clone()),
             (None, None) => return false,
         };
-        self.pending = Some(UpdatePodOptions {
-            update_type: active.update_type,
-            subject,
-            kill: None,
-        });
+        self.pending = Some(UpdatePodOptions { update_type: active.update_type, subject, kill: None });
         self.working = true;
         true
     }

@@ -128,9 +128,7 @@ impl PodWorkers {
             }
         };
         match work.state {
-            PodWorkerState::Sync => {
-                syncer.sync_pod(work.update.update_type, pod, runtime).await
-            }
+            PodWorkerState::Sync => syncer.sync_pod(work.update.update_type, pod, runtime).await,
             PodWorkerState::Terminating => {
                 let status_fn = self.acknowledge_terminating(uid);
                 let grace = Some(work.grace_period);

@@ -2,7 +2,10 @@
 
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition, PodStatus};
 
-use crate::kuberuntime::{RuntimePod, pod_sandbox_changed};
+use crate::kuberuntime::{
+    ALL_CONTAINERS_RESTARTING, RuntimePod, all_containers_could_restart, all_containers_restart_cleaned_up,
+    pod_sandbox_changed, should_all_containers_restart,
+};
 use crate::pod::{PodExt, container_status, is_restartable_init_container, phase};
 
 /// Types of conditions.
@@ -23,7 +26,7 @@ const OWNED: [&str; 8] = [
     condition_type::READY_TO_START_CONTAINERS,
     "PodResizeInProgress",
     "PodResizePending",
-    "AllContainersRestarting",
+    ALL_CONTAINERS_RESTARTING,
 ];
 
 /// Whether the kubelet alone writes conditions of this type (`PodConditionByKubelet`).
@@ -64,8 +67,8 @@ pub(crate) fn needs_to_reconcile_readiness(pod: &Pod) -> bool {
 pub(super) fn update_readiness_conditions(pod: &Pod, status: &mut PodStatus) {
     let lists = [&status.init_container_statuses, &status.container_statuses];
     let statuses: Vec<ContainerStatus> = lists.into_iter().flatten().flatten().cloned().collect();
-    let phase = status.phase.clone().unwrap_or_default();
-    let input = ConditionInput { pod, statuses: &statuses, phase: &phase };
+    let (phase, old) = (status.phase.clone().unwrap_or_default(), status.clone());
+    let input = ConditionInput { pod, statuses: &statuses, phase: &phase, old: &old };
     let conditions = status.conditions.get_or_insert_default();
     for new in [input.initialized(), input.ready(conditions), input.containers_ready()] {
         match conditions.iter_mut().find(|c| c.type_ == new.type_) {
@@ -81,19 +84,25 @@ pub(super) struct ConditionInput<'a> {
     /// Init and main containers.
     pub(super) statuses: &'a [ContainerStatus],
     pub(super) phase: &'a str,
+    /// The status before.
+    pub(super) old: &'a PodStatus,
 }
 
 impl ConditionInput<'_> {
-    /// All conditions that the kubelet owns, after the ones of others, which are kept.
-    pub(super) fn generate(&self, runtime: &RuntimePod) -> Vec<PodCondition> {
+    /// All conditions that the kubelet owns, after the ones of others, which are kept. `resize` are those about resizes.
+    pub(super) fn generate(&self, runtime: &RuntimePod, resize: &[PodCondition]) -> Vec<PodCondition> {
         let mut conditions: Vec<PodCondition> =
             self.pod.pod_status().conditions.iter().flatten().cloned().collect();
         conditions.retain(|c| !is_owned_by_kubelet(&c.type_));
+        conditions.extend_from_slice(resize);
         conditions.push(self.ready_to_start_containers(runtime));
         conditions.push(self.initialized());
         conditions.push(self.ready(&conditions));
         conditions.push(self.containers_ready());
         conditions.push(self.condition(condition_type::SCHEDULED, true, None, None));
+        if all_containers_could_restart(self.pod) {
+            conditions.push(self.all_containers_restarting(runtime));
+        }
         conditions
     }
 
@@ -124,6 +133,23 @@ impl ConditionInput<'_> {
         }
     }
 
+    /// `GenerateAllContainersRestartingCondition`: it holds from the exit that asks for it until every container is gone.
+    fn all_containers_restarting(&self, runtime: &RuntimePod) -> PodCondition {
+        let kind = ALL_CONTAINERS_RESTARTING;
+        let condition = match self.phase {
+            phase::SUCCEEDED => self.condition(kind, false, Some("PodCompleted"), None),
+            phase::FAILED => self.condition(kind, false, Some("PodFailed"), None),
+            _ if should_all_containers_restart(self.pod, runtime, self.old)
+                && !all_containers_restart_cleaned_up(self.pod, runtime) =>
+            {
+                let message = "container exited with restart policy rule".to_owned();
+                self.condition(kind, true, Some("RestartAllContainersStarted"), Some(message))
+            }
+            _ => self.condition(kind, false, None, None),
+        };
+        PodCondition { observed_generation: None, ..condition }
+    }
+
     /// `GeneratePodInitializedCondition`.
     fn initialized(&self) -> PodCondition {
         let kind = condition_type::INITIALIZED;
@@ -144,6 +170,11 @@ impl ConditionInput<'_> {
         };
         // A main container that started means that all init containers were done, whatever became of their records.
         if self.pod.containers().iter().any(started) {
+            return self.condition(kind, true, None, None);
+        }
+        // A pod that was initialised stays so, also while its containers all start anew.
+        let old = self.old.conditions.as_deref().unwrap_or_default();
+        if old.iter().any(|c| c.type_ == kind && c.status == "True") {
             return self.condition(kind, true, None, None);
         }
         match unready_message(&unknown, "incomplete", &incomplete) {

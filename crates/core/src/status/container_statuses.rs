@@ -7,6 +7,8 @@ use k8s_openapi::api::core::v1::{
 
 use coracle_provider::ContainerState;
 
+use super::resources::status_resources;
+use crate::allocation::PodResourceInfo;
 use crate::clock::api_time;
 use crate::kuberuntime::{RuntimeContainer, RuntimePod, should_container_be_restarted};
 use crate::pod::{PodExt, container_status, is_restartable_init_container};
@@ -15,6 +17,8 @@ use crate::reason_cache::ReasonCache;
 
 /// A container that vanished without a trace (`ContainerReasonStatusUnknown`).
 pub(super) const CONTAINER_STATUS_UNKNOWN: &str = "ContainerStatusUnknown";
+/// A container that was removed, or lost, while all containers of its pod start anew (`RestartingAllContainers`).
+pub(super) const RESTARTING_ALL_CONTAINERS: &str = "RestartingAllContainers";
 /// Exit code of a container of whose end nothing is known.
 pub(super) const EXIT_CODE_UNKNOWN: i32 = 137;
 
@@ -26,34 +30,117 @@ pub(super) enum ContainerKind {
     Ephemeral,
 }
 
-/// Makes one of the lists of container statuses, in the order of the spec.
-pub(super) fn to_api_container_statuses(
-    pod: &Pod,
-    runtime: &RuntimePod,
-    previous: &[ContainerStatus],
-    containers: &[Container],
-    kind: ContainerKind,
-    reasons: &ReasonCache,
-) -> Vec<ContainerStatus> {
-    let waiting_reason =
-        if pod.init_containers().is_empty() { "ContainerCreating" } else { "PodInitializing" };
-    let mut statuses: Vec<ContainerStatus> = containers
-        .iter()
-        .map(|container| {
-            let old = container_status(previous, &container.name);
-            match last_two(runtime, &container.name) {
-                (None, _) => without_instance(pod, container, old, waiting_reason),
-                (Some(newest), before) => with_instance(container, newest, before, old),
+/// What container statuses are made from, beside the containers and what they were before.
+pub(super) struct Conversion<'a> {
+    pub(super) pod: &'a Pod,
+    pub(super) runtime: &'a RuntimePod,
+    pub(super) reasons: &'a ReasonCache,
+    /// What the runtimes were told last.
+    pub(super) actuated: &'a PodResourceInfo,
+    /// All containers are to start anew.
+    pub(super) restarting: bool,
+}
+
+impl Conversion<'_> {
+    /// Makes one of the lists, in the order of the spec.
+    pub(super) fn container_statuses(
+        &self,
+        previous: &[ContainerStatus],
+        containers: &[Container],
+        kind: ContainerKind,
+    ) -> Vec<ContainerStatus> {
+        let mut statuses: Vec<ContainerStatus> = containers
+            .iter()
+            .map(|container| {
+                let old = container_status(previous, &container.name);
+                match last_two(self.runtime, &container.name) {
+                    (None, _) => self.without_instance(container, old),
+                    (Some(newest), before) => self.with_instance(container, newest, before, old),
+                }
+            })
+            .collect();
+        for (container, status) in containers.iter().zip(&mut statuses) {
+            if kind == ContainerKind::Init
+                && init_container_is_done(self.pod, container, self.runtime, status)
+            {
+                continue;
             }
-        })
-        .collect();
-    for (container, status) in containers.iter().zip(&mut statuses) {
-        if kind == ContainerKind::Init && init_container_is_done(pod, container, runtime, status) {
-            continue;
+            show_start_failure(self.pod, container, self.runtime, self.reasons, status);
         }
-        show_start_failure(pod, container, runtime, reasons, status);
+        statuses
     }
-    statuses
+
+    /// No runtime has this container: it has not started yet, or its record is lost.
+    fn without_instance(&self, container: &Container, old: Option<&ContainerStatus>) -> ContainerStatus {
+        let has_init = !self.pod.init_containers().is_empty();
+        let reason = if has_init { "PodInitializing" } else { "ContainerCreating" };
+        let mut status = ContainerStatus {
+            name: container.name.clone(),
+            image: container.image.clone().unwrap_or_default(),
+            state: Some(waiting(reason, None)),
+            volume_mounts: volume_mount_statuses(container),
+            ..ContainerStatus::default()
+        };
+        let Some(old) = old else { return status };
+        let old_state = old.state.as_ref();
+        if self.restarting && old_state.is_none_or(|s| s.waiting.is_none()) {
+            return removed_to_restart(status, old);
+        }
+        if old_state.is_some_and(|s| s.terminated.is_some()) {
+            return old.clone();
+        }
+        status.restart_count = old.restart_count;
+        status.last_state = old.last_state.clone();
+        let was_terminated_before = old.last_state.as_ref().is_some_and(|s| s.terminated.is_some());
+        if old_state.is_some_and(|s| s.running.is_some()) && !was_terminated_before {
+            // It ran: without a record of its end the pod would fall back to Pending.
+            let message = "The container could not be located when the pod was deleted.  The container used to be Running";
+            status.last_state = Some(terminated_unknown(message));
+            if !self.pod.is_deleting() {
+                status.restart_count += 1;
+            }
+        }
+        status
+    }
+
+    fn with_instance(
+        &self,
+        container: &Container,
+        newest: &RuntimeContainer,
+        before: Option<&RuntimeContainer>,
+        old: Option<&ContainerStatus>,
+    ) -> ContainerStatus {
+        let told = self.actuated.containers.get(&container.name);
+        let mut status = ContainerStatus {
+            name: container.name.clone(),
+            image: newest.image.image.clone(),
+            image_id: newest.image_id.clone(),
+            container_id: Some(newest.container_id()),
+            restart_count: i32::try_from(newest.restart_count()).unwrap_or(i32::MAX),
+            state: Some(api_state(newest, old, self.restarting)),
+            volume_mounts: volume_mount_statuses(container),
+            resources: Some(status_resources(container, newest, told, old)),
+            allocated_resources: container.resources.as_ref().and_then(|r| r.requests.clone()),
+            ..ContainerStatus::default()
+        };
+        if let Some(old) = old {
+            let old_terminated = old.state.as_ref().filter(|s| s.terminated.is_some());
+            let runs_again = newest.state == ContainerState::Running && old_terminated.is_some();
+            status.restart_count = match old.restart_count {
+                count if runs_again && count >= status.restart_count => count.saturating_add(1),
+                count => status.restart_count.max(count),
+            };
+            let is_other_instance = old.container_id != status.container_id;
+            status.last_state = match old_terminated {
+                Some(state) if is_other_instance => Some(state.clone()),
+                _ => old.last_state.clone().filter(|s| s.terminated.is_some()),
+            };
+        }
+        if let Some(before) = before {
+            status.last_state = Some(api_state(before, None, false));
+        }
+        status
+    }
 }
 
 /// The newest instance and the one before it.
@@ -65,74 +152,24 @@ fn last_two<'a>(
     (instances.next(), instances.next())
 }
 
-/// No runtime has this container: it has not started yet, or its record is lost.
-fn without_instance(
-    pod: &Pod,
-    container: &Container,
-    old: Option<&ContainerStatus>,
-    waiting_reason: &str,
-) -> ContainerStatus {
-    let mut status = ContainerStatus {
-        name: container.name.clone(),
-        image: container.image.clone().unwrap_or_default(),
-        state: Some(waiting(waiting_reason, None)),
-        volume_mounts: volume_mount_statuses(container),
-        ..ContainerStatus::default()
+/// A container that was removed so that all containers of its pod start anew.
+fn removed_to_restart(status: ContainerStatus, old: &ContainerStatus) -> ContainerStatus {
+    let message = "The container is removed because RestartAllContainers in place";
+    let ended = ContainerStateTerminated {
+        exit_code: EXIT_CODE_UNKNOWN,
+        reason: Some(RESTARTING_ALL_CONTAINERS.to_owned()),
+        message: Some(message.to_owned()),
+        ..ContainerStateTerminated::default()
     };
-    let Some(old) = old else { return status };
-    let old_state = old.state.as_ref();
-    if old_state.is_some_and(|s| s.terminated.is_some()) {
-        return old.clone();
+    ContainerStatus {
+        state: Some(waiting(RESTARTING_ALL_CONTAINERS, Some(message.to_owned()))),
+        last_state: Some(ApiState { terminated: Some(ended), ..ApiState::default() }),
+        restart_count: old.restart_count.saturating_add(1),
+        ..status
     }
-    status.restart_count = old.restart_count;
-    status.last_state = old.last_state.clone();
-    let was_terminated_before = old.last_state.as_ref().is_some_and(|s| s.terminated.is_some());
-    if old_state.is_some_and(|s| s.running.is_some()) && !was_terminated_before {
-        // It ran: without a record of its end the pod would fall back to Pending.
-        let message =
-            "The container could not be located when the pod was deleted.  The container used to be Running";
-        status.last_state = Some(terminated_unknown(message));
-        if !pod.is_deleting() {
-            status.restart_count += 1;
-        }
-    }
-    status
 }
 
-fn with_instance(
-    container: &Container,
-    newest: &RuntimeContainer,
-    before: Option<&RuntimeContainer>,
-    old: Option<&ContainerStatus>,
-) -> ContainerStatus {
-    let mut status = ContainerStatus {
-        name: container.name.clone(),
-        image: newest.image.image.clone(),
-        image_id: newest.image_id.clone(),
-        container_id: Some(newest.container_id()),
-        restart_count: i32::try_from(newest.restart_count()).unwrap_or(i32::MAX),
-        state: Some(api_state(newest, old)),
-        volume_mounts: volume_mount_statuses(container),
-        resources: Some(container.resources.clone().unwrap_or_default()),
-        allocated_resources: container.resources.as_ref().and_then(|r| r.requests.clone()),
-        ..ContainerStatus::default()
-    };
-    if let Some(old) = old {
-        status.restart_count = status.restart_count.max(old.restart_count);
-        let old_terminated = old.state.as_ref().filter(|s| s.terminated.is_some());
-        let is_other_instance = old.container_id != status.container_id;
-        status.last_state = match old_terminated {
-            Some(state) if is_other_instance => Some(state.clone()),
-            _ => old.last_state.clone().filter(|s| s.terminated.is_some()),
-        };
-    }
-    if let Some(before) = before {
-        status.last_state = Some(api_state(before, None));
-    }
-    status
-}
-
-fn api_state(container: &RuntimeContainer, old: Option<&ContainerStatus>) -> ApiState {
+fn api_state(container: &RuntimeContainer, old: Option<&ContainerStatus>, restarting: bool) -> ApiState {
     let was_running = old.and_then(|o| o.state.as_ref()).is_some_and(|s| s.running.is_some());
     match container.state {
         ContainerState::Running => ApiState {
@@ -152,7 +189,12 @@ fn api_state(container: &RuntimeContainer, old: Option<&ContainerStatus>) -> Api
             ..ApiState::default()
         },
         ContainerState::Unknown if was_running => {
-            terminated_unknown("The container could not be located when the pod was terminated")
+            let mut state =
+                terminated_unknown("The container could not be located when the pod was terminated");
+            if let Some(terminated) = state.terminated.as_mut().filter(|_| restarting) {
+                terminated.reason = Some(RESTARTING_ALL_CONTAINERS.to_owned());
+            }
+            state
         }
         ContainerState::Created | ContainerState::Unknown => {
             ApiState { waiting: Some(ContainerStateWaiting::default()), ..ApiState::default() }

@@ -2,13 +2,17 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{HostIP, Pod, PodIP, PodStatus};
+use k8s_openapi::api::core::v1::{HostIP, Pod, PodCondition, PodIP, PodStatus, ResourceRequirements};
 
 use super::conditions::{ConditionInput, keep_disruption_target};
-use super::container_statuses::{ContainerKind, set_started_and_ready, to_api_container_statuses};
+use super::container_statuses::{ContainerKind, Conversion, set_started_and_ready};
 use super::phase::get_phase;
-use crate::kuberuntime::RuntimePod;
+use crate::active_deadline::Eviction;
+use crate::allocation::{PodResourceInfo, update_from_allocation};
+use crate::fieldpath::ResourceList;
+use crate::kuberuntime::{RuntimePod, should_all_containers_restart};
 use crate::pod::{PodExt, ephemeral_containers, phase};
+use crate::pod_resources::{PodResourcesOptions, pod_limits, pod_requests};
 use crate::prober::ProbeResults;
 use crate::qos::pod_qos;
 use crate::reason_cache::ReasonCache;
@@ -27,14 +31,27 @@ pub struct StatusInput<'a> {
     pub probes: &'a ProbeResults,
     /// The node's addresses, the primary one first.
     pub host_ips: &'a [IpAddr],
+    /// What the runtimes were told last of the pod's resources.
+    pub actuated: &'a PodResourceInfo,
+    /// How far a resize of the pod has come.
+    pub resize_conditions: &'a [PodCondition],
+    /// Why the pod has to end, if it has to.
+    pub eviction: Option<Eviction>,
 }
 
 /// Generates the status of a pod. Pure.
 pub fn generate_api_pod_status(pod: &Pod, input: &StatusInput<'_>) -> PodStatus {
     let (runtime, old) = (input.runtime, input.old);
+    let conversion = Conversion {
+        pod,
+        runtime,
+        reasons: input.reasons,
+        actuated: input.actuated,
+        restarting: should_all_containers_restart(pod, runtime, old),
+    };
     let convert = |previous: &Option<Vec<_>>, containers: &[_], kind| {
         let previous = previous.as_deref().unwrap_or_default();
-        let mut statuses = to_api_container_statuses(pod, runtime, previous, containers, kind, input.reasons);
+        let mut statuses = conversion.container_statuses(previous, containers, kind);
         set_started_and_ready(containers, &mut statuses, previous, kind, input.probes);
         statuses
     };
@@ -46,8 +63,10 @@ pub fn generate_api_pod_status(pod: &Pod, input: &StatusInput<'_>) -> PodStatus 
     let all: Vec<_> = init.iter().chain(&main).cloned().collect();
     let has_initialized = runtime.has_any_active_regular_container_started(pod);
     let computed = get_phase(pod, &all, input.is_terminal, has_initialized);
-    let phase = final_phase(pod, old, computed).to_owned();
-    let conditions = ConditionInput { pod, statuses: &all, phase: &phase }.generate(runtime);
+    let evicted = input.eviction.map(|_| phase::FAILED);
+    let phase = final_phase(pod, old, evicted.unwrap_or(computed)).to_owned();
+    let conditions = ConditionInput { pod, statuses: &all, phase: &phase, old };
+    let conditions = conditions.generate(runtime, input.resize_conditions);
 
     let mut status = PodStatus {
         qos_class: Some(pod_qos(pod)),
@@ -58,10 +77,15 @@ pub fn generate_api_pod_status(pod: &Pod, input: &StatusInput<'_>) -> PodStatus 
         observed_generation: pod.metadata.generation,
         ..PodStatus::default()
     };
+    set_resources(pod, input.actuated, &mut status);
     if old.phase.as_deref() == Some(&phase) {
         // Reason and message belong to the phase.
         status.reason = old.reason.clone().or_else(|| pod.pod_status().reason.clone());
         status.message = old.message.clone().or_else(|| pod.pod_status().message.clone());
+    }
+    if let Some(eviction) = input.eviction {
+        status.reason = Some(eviction.reason.to_owned());
+        status.message = Some(eviction.message.to_owned());
     }
     status.phase = Some(phase);
     keep_disruption_target(old, &mut status);
@@ -79,6 +103,28 @@ fn final_phase<'a>(pod: &'a Pod, old: &'a PodStatus, computed: &'a str) -> &'a s
     } else {
         computed
     }
+}
+
+/// What the pod as a whole was given, and what it has (`convertToAPIPodLevelResourcesStatus`). Nothing is said of a pod
+/// that asks for nothing.
+fn set_resources(pod: &Pod, actuated: &PodResourceInfo, status: &mut PodStatus) {
+    let requests = |pod: &Pod| pod_requests(pod, PodResourcesOptions::default());
+    let list = |amounts: crate::pod_resources::Resources| {
+        let some = amounts.into_iter().filter(|(_, amount)| !amount.is_zero());
+        let list = some.map(|(name, amount)| (name, amount.into())).collect();
+        non_empty_list(list)
+    };
+    status.allocated_resources = list(requests(pod));
+    let running = update_from_allocation(pod, actuated);
+    let running = running.as_ref().unwrap_or(pod);
+    let (requests, limits) = (list(requests(running)), list(pod_limits(running)));
+    if requests.is_some() || limits.is_some() {
+        status.resources = Some(ResourceRequirements { requests, limits, claims: None });
+    }
+}
+
+fn non_empty_list(list: ResourceList) -> Option<ResourceList> {
+    (!list.is_empty()).then_some(list)
 }
 
 /// Addresses outlive the sandbox: the API shows them until the pod is gone.

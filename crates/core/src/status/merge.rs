@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::conditions::{condition_type, is_owned_by_kubelet, is_shared_by_kubelet, keep_disruption_target};
 use crate::clock::{api_now, api_time};
-use crate::kuberuntime::container_should_restart;
+use crate::kuberuntime::{all_containers_could_restart, container_should_restart};
 use crate::pod::{PodExt, container_status, is_restartable_init_container, phase, restart_policy};
 
 /// The termination messages of a pod together (`MaxPodTerminationMessageLogLength`).
@@ -22,7 +22,7 @@ pub(super) fn check_container_state_transition(
     old: &PodStatus,
     new: &PodStatus,
 ) -> Result<(), IllegalTransition> {
-    if pod.restart_policy() == restart_policy::ALWAYS {
+    if pod.restart_policy() == restart_policy::ALWAYS || all_containers_could_restart(pod) {
         return Ok(());
     }
     let lists = [
@@ -51,7 +51,8 @@ pub(super) fn complete(pod: &Pod, old: &PodStatus, mut new: PodStatus) -> PodSta
     for condition in new.conditions.iter_mut().flatten() {
         let before = find_condition(old, &condition.type_).filter(|c| c.status == condition.status);
         let time = before.and_then(|c| c.last_transition_time.clone());
-        if is_owned_by_kubelet(&condition.type_) {
+        // Conditions about resizes come with their own: a new reason counts as a transition.
+        if is_owned_by_kubelet(&condition.type_) && condition.last_transition_time.is_none() {
             condition.last_transition_time = Some(time.unwrap_or_else(api_now));
         }
     }

@@ -8,6 +8,7 @@ mod manager;
 mod merge;
 mod patch;
 mod phase;
+mod resources;
 mod terminate;
 #[cfg(test)]
 mod tests;

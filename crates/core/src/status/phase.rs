@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Container, ContainerStateTerminated, ContainerStatus, Pod};
 
+use super::container_statuses::RESTARTING_ALL_CONTAINERS;
 use crate::kuberuntime::container_should_restart;
 use crate::pod::{PodExt, container_status, is_restartable_init_container, phase};
 
@@ -73,7 +74,7 @@ impl Counts {
         };
         match ended {
             None => self.pending_init += 1,
-            Some(end) if end.exit_code != 0 && !container_should_restart(container, pod, end.exit_code) => {
+            Some(end) if end.exit_code != 0 && !restarts(container, pod, end) => {
                 self.failed_init += 1;
             }
             Some(_) => {}
@@ -116,8 +117,14 @@ impl Counts {
 
     fn add_stopped(&mut self, container: &Container, pod: &Pod, end: &ContainerStateTerminated) {
         self.stopped += 1;
-        self.stopped_for_good += usize::from(!container_should_restart(container, pod, end.exit_code));
+        self.stopped_for_good += usize::from(!restarts(container, pod, end));
     }
+}
+
+/// Whether what ended runs again: by its policy, or because all containers of the pod do.
+fn restarts(container: &Container, pod: &Pod, end: &ContainerStateTerminated) -> bool {
+    end.reason.as_deref() == Some(RESTARTING_ALL_CONTAINERS)
+        || container_should_restart(container, pod, end.exit_code)
 }
 
 fn last_end(status: Option<&ContainerStatus>) -> Option<&ContainerStateTerminated> {

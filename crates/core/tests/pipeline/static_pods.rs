@@ -12,18 +12,20 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::world::{World, one};
 use super::Duration;
+use super::world::{World, one};
 
 /// What a manifest with this name and image makes.
 fn static_pod(name: &str, image: &str) -> Arc<Pod> {
-    let manifest = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": one("Always", image)});
+    let manifest =
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": one("Always", image)});
     let origin = ManifestOrigin::File(Path::new("/manifests/pod.yaml"));
     decode_static_pod(manifest.to_string().as_bytes(), origin, "node").unwrap().pod
 }
 
 fn register(world: &World) {
-    let metadata = ObjectMeta { name: Some("node".into()), uid: Some("node-uid".into()), ..ObjectMeta::default() };
+    let metadata =
+        ObjectMeta { name: Some("node".into()), uid: Some("node-uid".into()), ..ObjectMeta::default() };
     *world.api.node.lock() = Some(Arc::new(Node { metadata, ..Node::default() }));
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use coracle_core::allocation::States;
 use coracle_core::clock;
 use coracle_core::config::{PodConfig, PodUpdate};
 use coracle_core::kubelet::{Dependencies, Kubelet, KubeletOptions, start_kubelet};
@@ -13,14 +14,14 @@ use coracle_core::kuberuntime::{DnsConfigurer, ImageManagerOptions, RuntimeOptio
 use coracle_core::pod::{PodExt, PodUid};
 use coracle_core::pod_workers::PodWorkersOptions;
 use coracle_core::ports::{
-    ApiError, EventRecord, EventSink, GrpcCheck, HookError, HttpGet, MirrorClient, ObjectKey, ObjectKind, ObjectReader,
-    PodSource, ProbeOutcome, ProbeTransport, SourceKind, SourceUpdate, StatusSink, StatusUpdate, TcpConnect,
-    VolumeError, Volumes,
+    ApiError, EventRecord, EventSink, GrpcCheck, HookError, HttpGet, MirrorClient, ObjectKey, ObjectKind,
+    ObjectReader, PodSource, ProbeOutcome, ProbeTransport, SourceKind, SourceUpdate, StatusSink,
+    StatusUpdate, TcpConnect, VolumeError, Volumes,
 };
 use coracle_core::providers::{Providers, RegisteredProvider};
 use coracle_provider::fake::FakeProvider;
 use coracle_provider::{EnvVar, Mount};
-use k8s_openapi::api::core::v1::{ConfigMap, Container, Node, Pod, PodStatus, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Node, Pod, PodSpec, PodStatus, Secret};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use parking_lot::Mutex;
@@ -332,7 +333,7 @@ pub struct World {
     /// Static pods of URLs.
     pub urls: Arc<Listed>,
     agent: Option<(Arc<Kubelet>, JoinSet<()>, JoinSet<()>)>,
-    logs: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl World {
@@ -345,7 +346,7 @@ impl World {
             files: Listed::new(SourceKind::File),
             urls: Listed::new(SourceKind::Http),
             agent: None,
-            logs: tempfile::tempdir().unwrap(),
+            folder: tempfile::tempdir().unwrap(),
         };
         world.start_agent();
         world
@@ -364,7 +365,7 @@ impl World {
             workers: PodWorkersOptions::default(),
             dns: DnsConfigurer::default(),
             runtime: RuntimeOptions {
-                pod_logs_dir: self.logs.path().to_owned(),
+                pod_logs_dir: self.folder.path().to_owned(),
                 container_logs_dir: None,
                 ..RuntimeOptions::default()
             },
@@ -379,6 +380,7 @@ impl World {
             event_sink: self.api.clone(),
             objects: self.api.clone(),
             volumes: self.api.clone(),
+            resources: States::open(self.folder.path()).unwrap(),
             probe_transport: self.network.clone(),
             server: None,
         };
@@ -404,6 +406,14 @@ impl World {
             "spec": spec, "status": {"phase": "Pending", "qosClass": "BestEffort"}
         });
         self.api.put(serde_json::from_value(pod).unwrap());
+    }
+
+    /// Changes the spec of a pod.
+    pub fn update(&self, uid: &str, change: impl FnOnce(&mut PodSpec)) {
+        let mut pod = (*self.api.get(uid).unwrap()).clone();
+        change(pod.spec.as_mut().unwrap());
+        pod.metadata.generation = Some(pod.metadata.generation.unwrap_or(1) + 1);
+        self.api.put(pod);
     }
 
     /// What `kubectl delete` does to a pod that runs.

@@ -20,10 +20,8 @@ const NEWS: WatchFlags = WatchFlags::CLOSE_WRITE
     .union(WatchFlags::ONLYDIR);
 
 /// The folder is gone, or another one has its name.
-const END: ReadFlags = ReadFlags::IGNORED
-    .union(ReadFlags::DELETE_SELF)
-    .union(ReadFlags::MOVE_SELF)
-    .union(ReadFlags::UNMOUNT);
+const END: ReadFlags =
+    ReadFlags::IGNORED.union(ReadFlags::DELETE_SELF).union(ReadFlags::MOVE_SELF).union(ReadFlags::UNMOUNT);
 
 /// A watch on a folder of manifests, or on the folder of a single one.
 pub(super) struct ManifestWatch {
@@ -40,7 +38,9 @@ impl ManifestWatch {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 let folder = folder.display();
-                warn!("cannot watch {folder}, static pods change with delay: {error}; raise fs.inotify.max_user_instances");
+                warn!(
+                    "cannot watch {folder}, static pods change with delay: {error}; raise fs.inotify.max_user_instances"
+                );
                 None
             }
         }

@@ -40,7 +40,10 @@ fn a_pod_of_a_file_is_complete() {
     assert_eq!(spec.node_name.as_deref(), Some("Node-1"));
     assert_eq!(spec.termination_grace_period_seconds, Some(30));
     let toleration = &spec.tolerations.as_ref().unwrap()[0];
-    assert_eq!((toleration.operator.as_deref(), toleration.effect.as_deref()), (Some("Exists"), Some("NoExecute")));
+    assert_eq!(
+        (toleration.operator.as_deref(), toleration.effect.as_deref()),
+        (Some("Exists"), Some("NoExecute"))
+    );
     assert_eq!(toleration.key, None);
 }
 
@@ -72,7 +75,8 @@ fn another_manifest_place_or_node_is_another_pod() {
 
 #[test]
 fn a_given_uid_and_namespace_stay() {
-    let pod = decoded(&manifest(|p| p["metadata"] = json!({"name": "web", "uid": "12345", "namespace": "ns"}))).pod;
+    let pod =
+        decoded(&manifest(|p| p["metadata"] = json!({"name": "web", "uid": "12345", "namespace": "ns"}))).pod;
     assert_eq!((&*pod.uid(), pod.namespace()), ("12345", "ns"));
     assert_eq!(pod.annotation(CONFIG_HASH_ANNOTATION), Some("12345"));
 }
@@ -115,7 +119,8 @@ fn what_cannot_be_a_pod_is_told() {
 
 #[test]
 fn what_needs_the_apiserver_is_refused() {
-    let env = |from: Value| json!([{"name": "main", "image": "i", "env": [{"name": "A", "valueFrom": from}]}]);
+    let env =
+        |from: Value| json!([{"name": "main", "image": "i", "env": [{"name": "A", "valueFrom": from}]}]);
     let projected = |source: Value| json!([{"name": "v", "projected": {"sources": [source]}}]);
     let token = json!({"serviceAccountToken": {"path": "token"}});
     let bundle = json!({"clusterTrustBundle": {"name": "b", "path": "p"}});
@@ -130,15 +135,27 @@ fn what_needs_the_apiserver_is_refused() {
         ("volumes", json!([{"name": "v", "configMap": {"name": "c"}}]), "configmaps"),
         ("volumes", json!([{"name": "v", "secret": {"secretName": "c"}}]), "secrets"),
         ("volumes", json!([{"name": "v", "csi": {"driver": "d"}}]), "csidrivers (via CSI volumes)"),
-        ("volumes", json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]), "persistentvolumeclaims"),
-        ("volumes", json!([{"name": "v", "azureFile": {"secretName": "s", "shareName": "s"}}]), "secrets (via azureFile volumes)"),
+        (
+            "volumes",
+            json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]),
+            "persistentvolumeclaims",
+        ),
+        (
+            "volumes",
+            json!([{"name": "v", "azureFile": {"secretName": "s", "shareName": "s"}}]),
+            "secrets (via azureFile volumes)",
+        ),
         ("volumes", projected(token), "serviceaccounts (via projected volumes)"),
         ("volumes", projected(bundle), "clustertrustbundles"),
         ("volumes", projected(certificate), "podcertificates"),
     ];
     for (field, value, resource) in cases {
         let message = error(&with_spec(field, value));
-        assert_eq!(message, format!("default/web-node-1: static pods may not reference {resource}"), "{field}");
+        assert_eq!(
+            message,
+            format!("default/web-node-1: static pods may not reference {resource}"),
+            "{field}"
+        );
     }
     let error = error(&with_spec("ephemeralContainers", json!([{"name": "e", "image": "i"}])));
     assert!(error.contains("spec.ephemeralContainers"), "{error}");

@@ -80,19 +80,30 @@ impl ContainerGc {
 
     /// Removes a dead container, and its logs.
     pub(super) async fn remove_container(&self, container: &RuntimeContainer) {
-        let Some(provider) = self.providers.by_name(container.provider) else { return };
+        if self.remove_container_but_logs(container).await {
+            self.remove_container_log(container).await;
+        }
+    }
+
+    /// Removes a dead container. Says whether it is gone.
+    pub(super) async fn remove_container_but_logs(&self, container: &RuntimeContainer) -> bool {
+        let Some(provider) = self.providers.by_name(container.provider) else { return false };
         if container.state == ContainerState::Unknown
             && let Err(error) = provider.stop_container(&container.id, UNKNOWN_CONTAINER_GRACE).await
         {
-            return warn!(%error, container = %container.id, "stopping a container of unknown state failed");
+            warn!(%error, container = %container.id, "stopping a container of unknown state failed");
+            return false;
         }
         match provider.remove_container(&container.id).await {
             Ok(revision) => {
                 let (name, uid) = (container.provider, &container.pod.uid);
                 self.cache.remove_container(name, uid, &container.id, revision);
-                self.remove_container_log(container).await;
+                true
             }
-            Err(error) => warn!(%error, container = %container.id, "removing a dead container failed"),
+            Err(error) => {
+                warn!(%error, container = %container.id, "removing a dead container failed");
+                false
+            }
         }
     }
 

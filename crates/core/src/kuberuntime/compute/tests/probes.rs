@@ -1,74 +1,23 @@
-use std::sync::Arc;
-
-use coracle_provider::{ContainerStatus, PodNetwork, SandboxStatus};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::kuberuntime::{RuntimeSandbox, labels};
 use crate::prober::ProbeType;
 
-const P: &str = "p";
-
-/// A pod all of whose containers run; a sandbox that is as it should be.
 fn rig(restart_policy: &str, init: Value, main: Value) -> (Pod, RuntimePod) {
-    let pod: Pod = serde_json::from_value(json!({"metadata": {"uid": "u"},
-        "spec": {"restartPolicy": restart_policy, "initContainers": init, "containers": main}}))
-    .unwrap();
-    let mut runtime = RuntimePod::empty("u".into());
-    runtime.sandboxes.push(RuntimeSandbox {
-        provider: P,
-        status: Arc::new(SandboxStatus {
-            id: "s".into(),
-            pod: pod.pod_ref(),
-            attempt: 0,
-            state: SandboxState::Ready,
-            created_at: Timestamp::UNIX_EPOCH,
-            network: PodNetwork { ips: vec!["10.0.0.1".parse().unwrap()], ..PodNetwork::default() },
-            labels: Default::default(),
-            annotations: Default::default(),
-            runtime_handler: String::new(),
-            revision: Default::default(),
-        }),
-    });
-    for container in pod.init_containers().iter().chain(pod.containers()) {
-        let status = ContainerStatus {
-            id: container.name.clone(),
-            sandbox_id: "s".into(),
-            pod: pod.pod_ref(),
-            name: container.name.clone(),
-            attempt: 0,
-            state: ContainerState::Running,
-            created_at: Timestamp::UNIX_EPOCH,
-            started_at: None,
-            finished_at: None,
-            exit_code: 0,
-            reason: String::new(),
-            message: String::new(),
-            image: coracle_provider::ImageSpec::new("i"),
-            image_id: String::new(),
-            labels: Default::default(),
-            annotations: labels::container_annotations(container, &pod, 0),
-            log_path: Default::default(),
-            resources: Default::default(),
-            revision: Default::default(),
-        };
-        runtime.containers.push(RuntimeContainer { provider: P, status: Arc::new(status) });
-    }
+    let pod = pod(json!({"restartPolicy": restart_policy, "initContainers": init, "containers": main}));
+    let runtime = runtime_of(&pod);
     (pod, runtime)
 }
 
-fn container(name: &str) -> Value {
-    json!({"name": name, "image": "i"})
-}
-
-fn change(runtime: &mut RuntimePod, name: &str, change: impl FnOnce(&mut ContainerStatus)) {
-    let container = runtime.containers.iter_mut().find(|c| c.name == name).unwrap();
-    change(Arc::make_mut(&mut container.status));
-}
-
-fn remove(runtime: &mut RuntimePod, names: &[&str]) {
-    runtime.containers.retain(|c| !names.contains(&c.name.as_str()));
+fn compute(pod: &Pod, runtime: &RuntimePod, probes: &ProbeResults) -> PodActions {
+    let actuated = resource_info_for_pod(pod);
+    compute_pod_actions(&ComputeInput {
+        pod,
+        runtime,
+        probes,
+        actuated: &actuated,
+        restart_all_containers: false,
+    })
 }
 
 fn killed(actions: &PodActions) -> Vec<(&str, KillReason, &str)> {
@@ -77,7 +26,7 @@ fn killed(actions: &PodActions) -> Vec<(&str, KillReason, &str)> {
 
 fn failed(probe_type: ProbeType, name: &str) -> ProbeResults {
     let results = ProbeResults::default();
-    results.of(probe_type).set(&format!("{P}://{name}"), ProbeResult::Failure);
+    results.of(probe_type).set(&format!("{PROVIDER}://{name}"), ProbeResult::Failure);
     results
 }
 
@@ -100,7 +49,7 @@ fn a_container_that_fails_its_probe_is_killed_and_restarted_by_policy() {
             let mut a = container("a");
             a["restartPolicy"] = json!(own);
             let (pod, runtime) = rig(pod_policy, json!([]), json!([a, container("b")]));
-            let actions = compute_pod_actions(&pod, &runtime, &failed(probe_type, "a"));
+            let actions = compute(&pod, &runtime, &failed(probe_type, "a"));
             let message = if restarts { format!("{message}, will be restarted") } else { message.to_owned() };
             assert_eq!(killed(&actions), [("a", reason, message.as_str())], "{pod_policy} {own:?}");
             let expected: &[usize] = if restarts { &[0] } else { &[] };
@@ -113,7 +62,7 @@ fn a_container_that_fails_its_probe_is_killed_and_restarted_by_policy() {
 #[test]
 fn a_pod_of_which_nothing_is_left_is_killed_for_the_probes_reason() {
     let (pod, runtime) = rig("Never", json!([]), json!([container("a")]));
-    let actions = compute_pod_actions(&pod, &runtime, &failed(ProbeType::Liveness, "a"));
+    let actions = compute(&pod, &runtime, &failed(ProbeType::Liveness, "a"));
     assert!(actions.kill_pod && !actions.create_sandbox);
     let message = "Container a failed liveness probe";
     assert_eq!(killed(&actions), [("a", KillReason::LivenessProbe, message)]);
@@ -127,7 +76,7 @@ fn results_that_are_no_failure_change_nothing() {
     results.readiness.set("p://a", ProbeResult::Failure);
     results.liveness.set("p://an-older-one", ProbeResult::Failure);
     let (pod, runtime) = rig("Always", json!([]), json!([container("a")]));
-    let actions = compute_pod_actions(&pod, &runtime, &results);
+    let actions = compute(&pod, &runtime, &results);
     assert!(actions.containers_to_kill.is_empty() && actions.containers_to_start.is_empty());
     assert!(!actions.kill_pod);
 }
@@ -136,19 +85,10 @@ fn results_that_are_no_failure_change_nothing() {
 fn what_the_user_changed_is_restarted_whatever_the_policy() {
     let (pod, mut runtime) = rig("Never", json!([]), json!([container("a")]));
     change(&mut runtime, "a", |status| status.annotations.clear());
-    let actions = compute_pod_actions(&pod, &runtime, &failed(ProbeType::Liveness, "a"));
+    let actions = compute(&pod, &runtime, &failed(ProbeType::Liveness, "a"));
     let message = "Container a definition changed, will be restarted";
     assert_eq!(killed(&actions), [("a", KillReason::DefinitionChanged, message)]);
     assert_eq!(actions.containers_to_start, [0]);
-}
-
-fn sidecar(name: &str, startup_probe: bool) -> Value {
-    let mut sidecar = container(name);
-    sidecar["restartPolicy"] = json!("Always");
-    if startup_probe {
-        sidecar["startupProbe"] = json!({"tcpSocket": {"port": 1}});
-    }
-    sidecar
 }
 
 /// The result of the sidecar's startup probe, the init containers to start, and whether main containers may start.
@@ -169,7 +109,7 @@ fn what_follows_a_sidecar_waits_for_its_startup_probe() {
         if let Some(result) = result {
             results.startup.set("p://one", *result);
         }
-        let actions = compute_pod_actions(&pod, &runtime, &results);
+        let actions = compute(&pod, &runtime, &results);
         assert_eq!(actions.init_containers_to_start, *init_to_start, "{probed} {result:?}");
         assert!(actions.containers_to_start.is_empty());
         let message = "Init container one failed startup probe";
@@ -192,7 +132,7 @@ fn main_containers_wait_for_the_last_sidecar() {
         if let Some(result) = result {
             results.startup.set("p://one", result);
         }
-        let actions = compute_pod_actions(&pod, &runtime, &results);
+        let actions = compute(&pod, &runtime, &results);
         assert_eq!(actions.containers_to_start, expected, "{result:?}");
         assert!(!actions.kill_pod);
     }
@@ -208,7 +148,7 @@ fn a_sidecar_that_fails_its_probe_is_restarted_and_nothing_else() {
             let init = json!([sidecar("one", true), container("once"), sidecar("two", false)]);
             let (pod, mut runtime) = rig(policy, init, json!([container("a")]));
             change(&mut runtime, "once", |status| status.state = ContainerState::Exited);
-            let actions = compute_pod_actions(&pod, &runtime, &failed(probe_type, "one"));
+            let actions = compute(&pod, &runtime, &failed(probe_type, "one"));
             let message = format!("Init container one failed {what} probe");
             assert_eq!(killed(&actions), [("one", reason, message.as_str())], "{policy}");
             assert_eq!(actions.init_containers_to_start, [0]);
@@ -221,6 +161,6 @@ fn a_sidecar_that_fails_its_probe_is_restarted_and_nothing_else() {
 fn sidecars_do_not_come_back_when_the_pod_is_done() {
     let (pod, mut runtime) = rig("Never", json!([sidecar("one", false)]), json!([container("a")]));
     change(&mut runtime, "a", |status| status.state = ContainerState::Exited);
-    let actions = compute_pod_actions(&pod, &runtime, &failed(ProbeType::Liveness, "one"));
+    let actions = compute(&pod, &runtime, &failed(ProbeType::Liveness, "one"));
     assert!(actions.kill_pod && actions.init_containers_to_start.is_empty());
 }
