@@ -12,12 +12,12 @@ const TABLE_ELEMENT: u64 = size_of::<usize>() as u64;
 #[derive(Debug)]
 pub(crate) struct ContainerMemory {
     used: AtomicU64,
-    limit_bytes: u64,
+    limit_bytes: AtomicU64,
 }
 
 impl ContainerMemory {
     pub(crate) fn new(limit_bytes: u64) -> Arc<Self> {
-        Arc::new(Self { used: AtomicU64::new(0), limit_bytes })
+        Arc::new(Self { used: AtomicU64::new(0), limit_bytes: AtomicU64::new(limit_bytes) })
     }
 
     /// Bytes in use.
@@ -27,11 +27,22 @@ impl ContainerMemory {
 
     /// The limit in bytes.
     pub(crate) fn limit(&self) -> u64 {
-        self.limit_bytes
+        self.limit_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Sets another limit, which holds for everything that grows from now on. What is in use stays in use, so a limit
+    /// below that is refused.
+    pub(crate) fn set_limit(&self, limit_bytes: u64) -> Result<(), MemoryExceeded> {
+        let used = self.used();
+        if limit_bytes < used {
+            return Err(MemoryExceeded { limit_bytes, wanted_bytes: used });
+        }
+        self.limit_bytes.store(limit_bytes, Ordering::Relaxed);
+        Ok(())
     }
 
     fn charge(&self, bytes: u64) -> Result<(), MemoryExceeded> {
-        let limit_bytes = self.limit_bytes;
+        let limit_bytes = self.limit();
         self.used
             .try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
                 used.checked_add(bytes).filter(|sum| *sum <= limit_bytes)
@@ -146,6 +157,20 @@ mod tests {
         assert_eq!((container.used(), second.charged()), (100, 100));
         drop(second);
         assert_eq!(container.used(), 0);
+    }
+
+    #[test]
+    fn another_limit_holds_for_what_grows_from_now_on() {
+        let container = ContainerMemory::new(100);
+        let mut instance = InstanceMemory::new(container.clone());
+        assert!(instance.memory_growing(0, 100, None).unwrap());
+        assert!(instance.memory_growing(100, 150, None).is_err());
+        container.set_limit(150).unwrap();
+        assert!(instance.memory_growing(100, 150, None).unwrap());
+        assert_eq!(container.set_limit(149).unwrap_err().wanted_bytes, 150);
+        assert_eq!(container.limit(), 150);
+        container.set_limit(150).unwrap();
+        assert!(instance.memory_growing(150, 151, None).is_err());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::guest::{ContainerEnv, Outcome, Program, Reuse, Stop, request_stop};
+use crate::guest::{ContainerEnv, ContainerMemory, Outcome, Program, Reuse, Stop, request_stop};
 use crate::logs::ContainerLog;
 
 /// A container.
@@ -157,6 +157,11 @@ impl Container {
     /// Its log; none unless it runs.
     pub(super) fn log(&self) -> Option<Arc<ContainerLog>> {
         self.guest().map(|guest| guest.env.stdio.log().clone())
+    }
+
+    /// Its memory; none unless it runs.
+    pub(super) fn memory(&self) -> Option<Arc<ContainerMemory>> {
+        self.guest().map(|guest| guest.env.memory.clone())
     }
 
     /// What it has used so far; none unless it runs.

@@ -5,6 +5,7 @@ mod create;
 mod host_ports;
 mod images;
 mod programs;
+mod resize;
 mod run;
 mod runtime;
 mod runtimes;

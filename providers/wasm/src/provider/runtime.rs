@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use coracle_provider::{
-    Condition, ContainerConfig, ContainerStats, ContainerStatus, Error, EventStream, Provider, Result,
-    Revision, RuntimeHandler, RuntimeService, RuntimeStatus, SandboxConfig, SandboxStatus, Snapshot, Version,
+    Condition, ContainerConfig, ContainerStats, ContainerStatus, Error, EventStream, LiveResize, Provider,
+    Resources, Result, Revision, RuntimeHandler, RuntimeService, RuntimeStatus, SandboxConfig, SandboxStatus,
+    Snapshot, Version,
 };
 
 use super::{WasmProvider, no_container};
@@ -92,6 +93,19 @@ impl RuntimeService for WasmProvider {
 
     async fn remove_container(&self, id: &str) -> Result<Revision> {
         self.spawned(self.shared.clone().remove_container(id.into())).await
+    }
+
+    fn live_resize(&self) -> LiveResize {
+        // Processors are not limited yet, so there is nothing that could be changed.
+        LiveResize { cpu: false, memory: true }
+    }
+
+    async fn update_container_resources(
+        &self,
+        id: &str,
+        resources: Resources,
+    ) -> Result<Arc<ContainerStatus>> {
+        self.shared.update_resources(id, resources)
     }
 
     async fn container_stats(&self, pod_uid: Option<&str>) -> Result<Vec<ContainerStats>> {

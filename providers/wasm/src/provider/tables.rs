@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use coracle_provider::{
-    ContainerState, ContainerStatus, Event, EventStream, Result, Revision, RevisionCounter, SandboxStatus,
-    Snapshot,
+    ContainerState, ContainerStatus, Event, EventStream, Resources, Result, Revision, RevisionCounter,
+    SandboxStatus, Snapshot,
 };
 use futures::StreamExt;
 use parking_lot::Mutex;
@@ -163,6 +163,18 @@ impl Tables {
     ) -> Arc<ContainerStatus> {
         let _objects = self.objects.lock();
         self.show_container(container, status)
+    }
+
+    /// Shows other resources of a container; none if it does not run, for then nothing of it changes but its end.
+    pub(super) fn set_resources(
+        &self,
+        container: &Container,
+        resources: Resources,
+    ) -> Option<Arc<ContainerStatus>> {
+        let _objects = self.objects.lock();
+        let status = container.status();
+        let running = status.state == ContainerState::Running;
+        running.then(|| self.show_container(container, ContainerStatus { resources, ..(*status).clone() }))
     }
 
     pub(super) fn remove_sandbox(&self, id: &str) -> Revision {
