@@ -15,3 +15,4 @@ mod lifecycle;
 mod networks;
 mod services;
 mod serving;
+mod worlds;
