@@ -15,10 +15,9 @@ use crate::scratch::Scratch;
 use crate::wait::Deadline;
 use crate::{http, network, programs};
 
-/// The label and the taint of nodes that run only WebAssembly; deploy/runtimeclass.yaml leads pods to them.
+/// The label of nodes that run only WebAssembly; they have a taint of the same name. deploy/runtimeclass.yaml leads pods
+/// to them.
 pub const LABEL: &str = "kubernetes.io/arch=wasm32-wasi";
-/// The taint.
-pub const TAINT: &str = "kubernetes.io/arch=wasm32-wasi:NoSchedule";
 
 /// How long a node may take to be Ready on a busy machine.
 const START: u64 = 60;
@@ -64,6 +63,9 @@ impl Node {
                 "x509": { "clientCAFile": control_plane.client_ca() },
             },
             "authorization": { "mode": "Webhook" },
+            "registerWithTaints": [
+                { "key": "kubernetes.io/arch", "value": "wasm32-wasi", "effect": "NoSchedule" },
+            ],
             "podLogsDir": scratch.join("log/pods"),
         });
         for (field, value) in fields.as_object().into_iter().flatten() {
@@ -146,7 +148,7 @@ impl Settings {
         command.args(["--hostname-override", &self.name, "--node-ip", &network::node_ip()?.to_string()]);
         command.arg("--root-dir").arg(self.scratch.join("root"));
         command.arg("--cert-dir").arg(self.scratch.join("pki"));
-        command.args(["--node-labels", LABEL, "--register-with-taints", TAINT, "-v", "2"]);
+        command.args(["--node-labels", LABEL, "-v", "2"]);
         let mut process = Process::start(&self.name, command, &self.scratch.join("coracle.log"))?;
         process.grace = STOP;
         process.await_ready(Deadline::seconds(START), || http::get(&self.healthz()).is_ok())?;

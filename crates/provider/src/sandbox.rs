@@ -71,7 +71,7 @@ pub struct SandboxConfig {
     pub pod: PodRef,
     /// How many sandboxes this pod had before.
     pub attempt: u32,
-    /// The host name that containers see.
+    /// The host name that containers see; empty for the node's.
     pub hostname: String,
     /// Labels; upstream's `io.kubernetes.pod.*` are among them.
     pub labels: BTreeMap<String, String>,

@@ -54,6 +54,7 @@ fn the_environment_comes_from_everywhere() {
         "KEY=good morning",
         "PASSWORD=open sesame",
         "NAME=env",
+        "HOSTNAME=env",
         &format!("NAMESPACE={}", cluster.name),
         &format!("IP={ip}"),
         &format!("NODE={}", cluster.node.name()),

@@ -53,7 +53,7 @@ const fn own(name: &'static str, kind: Kind, unset: Unset, support: Support) -> 
 static OWN_FLAGS: &[Flag] = &[
     own(CONFIG, Kind::Path, Unset::Zero, Works("the configuration file; flags override it")),
     own(CONFIG_DIR, Kind::Path, Unset::Zero, Works("a directory of *.conf drop-ins over the configuration file")),
-    own(KUBECONFIG, Kind::Path, Unset::Zero, Works("how to reach the apiserver; without it the node stands alone")),
+    own(KUBECONFIG, Kind::Path, Unset::Zero, Works("how to reach the apiserver; it has to be given")),
     own(BOOTSTRAP_KUBECONFIG, Kind::Path, Unset::Zero, NoEffect("no client certificate is requested; the file given by --kubeconfig has to exist")),
     own(HOSTNAME_OVERRIDE, Kind::Text, Unset::Zero, Works("the node's name, in place of the host's")),
     own(NODE_IP, Kind::Text, Unset::Zero, Works("the node's address, or an IPv4 and an IPv6 one")),
@@ -68,7 +68,7 @@ static OWN_FLAGS: &[Flag] = &[
     own(CREDENTIAL_PROVIDER_BIN_DIR, Kind::Path, Unset::Zero, Works("where the programs of those plugins are")),
     own("runtime-cgroups", Kind::Text, Unset::Zero, NoEffect("there is no container runtime to place")),
     own("seccomp-default", Kind::Bool, Unset::Zero, NoEffect("a Wasm module makes no system calls")),
-    own("housekeeping-interval", Kind::Duration, Unset::NilMeans(Literal::Str("1s")), NoEffect("usage is measured when it is asked for")),
+    own("housekeeping-interval", Kind::Duration, Unset::NilMeans(Literal::Str("1s")), NoEffect("nothing is measured at intervals")),
     own(MAXIMUM_DEAD_CONTAINERS, Kind::Int32, Unset::NilMeans(Literal::Int(-1)), Works("how many ended containers are kept on the node; a negative number is no limit")),
     own(MAXIMUM_DEAD_CONTAINERS_PER_CONTAINER, Kind::Int32, Unset::NilMeans(Literal::Int(1)), Works("how many ended instances of each container of a pod are kept; a negative number is no limit")),
     own(MINIMUM_CONTAINER_TTL_DURATION, Kind::Duration, Unset::Zero, Works("ended containers that were made more recently are kept")),

@@ -79,9 +79,15 @@ pub struct KubeletConfiguration {
     pub node_lease_duration_seconds: u32,
     /// How many pods the node takes.
     pub max_pods: u32,
+    /// How many pods the node takes for each of its processors; 0 for no such limit.
+    #[serde(default)]
+    pub pods_per_core: u32,
+    /// The `spec.providerID` that the node is created with; empty for none.
+    #[serde(default, rename = "providerID")]
+    pub provider_id: String,
     /// How many images the node's status lists; -1 for all.
     pub node_status_max_images: i32,
-    /// The pod range of a node without an apiserver; empty for none.
+    /// The range of pods' addresses, if the Node has none; empty for none.
     #[serde(default, rename = "podCIDR")]
     pub pod_cidr: String,
     /// Requests a second to the apiserver.

@@ -34,6 +34,7 @@ fn numbers(values: &Values, problems: &mut Vec<String>) {
         ("maxPods", "max-pods"),
         ("registryBurst", "registry-burst"),
         ("registryPullQPS", "registry-qps"),
+        ("podsPerCore", "pods-per-core"),
     ] {
         let value = values.int(path);
         if value < 0 {

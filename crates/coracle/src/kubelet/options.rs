@@ -122,6 +122,8 @@ pub(super) fn node_settings(resolved: &Resolved) -> NodeSettings {
         labels: resolved.flags.node_labels.clone(),
         taints,
         max_pods: config.max_pods,
+        pods_per_core: config.pods_per_core,
+        provider_id: Some(config.provider_id.clone()).filter(|id| !id.is_empty()),
         kubelet_version: version::kubelet_version(),
         container_runtime_version: format!("wasm://{}", env!("CARGO_PKG_VERSION")),
         kubelet_port: config.port,

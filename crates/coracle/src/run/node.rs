@@ -1,7 +1,7 @@
 //! The node that `coracle run` is: one provider, no cluster.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,9 @@ use crate::runtimes::Runtimes;
 
 /// News that the session has not read yet.
 const NEWS_BUFFER: usize = 1024;
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// Where systemd-resolved writes the servers that it asks itself.
+const SYSTEMD_RESOLV_CONF: &str = "/run/systemd/resolve/resolv.conf";
 /// Only an audit: the provider's events tell everything.
 const RELIST_PERIOD: Duration = Duration::from_secs(60);
 
@@ -88,7 +91,10 @@ impl Node {
             server: None,
         };
         let config = PodConfig::new(vec![Arc::new(FixedSource::new(pods.clone()))]);
-        let kubelet = Kubelet::new(options(root, reports), deps, config.sources_ready());
+        let resolver_config =
+            resolver_config(network.pod_range().is_some(), RESOLV_CONF, SYSTEMD_RESOLV_CONF);
+        let options = options(root, resolver_config, reports);
+        let kubelet = Kubelet::new(options, deps, config.sources_ready());
         let (updates, mut sources) = config.start();
         tasks.spawn(async move { while sources.join_next().await.is_some() {} });
         Ok(Self {
@@ -138,8 +144,26 @@ async fn provider(
     WasmProvider::open(options).await.context("cannot start the WebAssembly runtime")
 }
 
+/// The resolver file that pods follow. systemd's is a stub on the loopback address, which is the machine's own: pods with
+/// addresses of theirs ask the servers behind it (as kubeadm configures nodes).
+fn resolver_config(pods_have_addresses: bool, own: &str, behind_stub: &str) -> PathBuf {
+    let servers = |path| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let server = |line: &str| line.trim().strip_prefix("nameserver")?.trim().parse::<IpAddr>().ok();
+        text.lines().filter_map(server).collect::<Vec<_>>()
+    };
+    let is_reachable = |path| servers(path).iter().any(|server| !server.is_loopback());
+    let path = if pods_have_addresses && !is_reachable(own) && is_reachable(behind_stub) {
+        behind_stub
+    } else {
+        own
+    };
+    path.into()
+}
+
 fn options(
     root: &Path,
+    resolver_config: PathBuf,
     progress: Option<mpsc::Sender<coracle_core::kuberuntime::PullReport>>,
 ) -> KubeletOptions {
     KubeletOptions {
@@ -147,7 +171,7 @@ fn options(
         node_ips: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
         max_pods: usize::MAX,
         workers: PodWorkersOptions::default(),
-        dns: DnsConfigurer { resolver_config: Some("/etc/resolv.conf".into()), ..DnsConfigurer::default() },
+        dns: DnsConfigurer { resolver_config: Some(resolver_config), ..DnsConfigurer::default() },
         runtime: RuntimeOptions {
             pod_logs_dir: root.join("logs/pods"),
             container_logs_dir: None,
@@ -163,5 +187,32 @@ fn options(
         image_gc: None,
         // Logs go with the session, and all of them are shown: a file that is put aside too soon would be missed.
         log_rotation: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_with_addresses_do_not_ask_a_stub_on_the_loopback_address() {
+        const STUB: &str = "nameserver 127.0.0.53\noptions edns0\n";
+        const SERVER: &str = "# by systemd\nnameserver 192.0.2.1\nnameserver 127.0.0.1\n";
+        let cases = [
+            (true, STUB, SERVER, "behind"),
+            (true, SERVER, SERVER, "own"),
+            (true, STUB, STUB, "own"),
+            (true, STUB, "", "own"),
+            (true, "", SERVER, "behind"),
+            (false, STUB, SERVER, "own"),
+        ];
+        for (pods_have_addresses, own, behind, expected) in cases {
+            let folder = tempfile::tempdir().unwrap();
+            let path = |name: &str| folder.path().join(name).display().to_string();
+            std::fs::write(path("own"), own).unwrap();
+            std::fs::write(path("behind"), behind).unwrap();
+            let chosen = resolver_config(pods_have_addresses, &path("own"), &path("behind"));
+            assert_eq!(chosen, Path::new(&path(expected)), "{own:?} {behind:?}");
+        }
     }
 }

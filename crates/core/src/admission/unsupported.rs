@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod};
 
 use super::Rejection;
 use crate::pod::PodExt;
@@ -51,9 +51,14 @@ fn unsupported_container_field(container: &Container) -> Option<&'static str> {
     let fields = [
         (container.lifecycle.as_ref().is_some_and(|l| l.stop_signal.is_some()), "lifecycle.stopSignal"),
         (container.volume_devices.as_ref().is_some_and(|d| !d.is_empty()), "volumeDevices"),
+        (container.ports.iter().flatten().any(is_sctp_host_port), "ports with a hostPort for SCTP"),
         (security.is_some_and(|s| on(s.privileged)), "securityContext.privileged"),
     ];
     fields.iter().find(|(used, _)| *used).map(|(_, field)| *field)
+}
+
+fn is_sctp_host_port(port: &ContainerPort) -> bool {
+    port.protocol.as_deref() == Some("SCTP") && port.host_port.is_some_and(|number| number != 0)
 }
 
 fn refusal(field: &str) -> String {

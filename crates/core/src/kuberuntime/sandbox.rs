@@ -51,7 +51,7 @@ impl KubeGenericRuntimeManager {
         Ok(SandboxConfig {
             pod: pod.pod_ref(),
             attempt,
-            hostname: hostname(pod),
+            hostname: if pod.is_host_network() { String::new() } else { hostname(pod) },
             labels: labels::pod_labels(pod),
             annotations: pod.metadata.annotations.clone().unwrap_or_default(),
             log_directory: pod_log_directory(&self.options.pod_logs_dir, pod),

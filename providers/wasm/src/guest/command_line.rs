@@ -6,6 +6,9 @@ use coracle_provider::EnvVar;
 
 use crate::image::ImageConfig;
 
+/// What containers have from their runtime.
+const HOSTNAME: &str = "HOSTNAME";
+
 /// The command line, as `command` and `args` of a container are documented: `command` replaces the image's
 /// entrypoint and its arguments, `args` alone replaces the arguments.
 ///
@@ -37,13 +40,19 @@ fn short_name(image: &str) -> &str {
     last.split(':').next().unwrap_or(last)
 }
 
-/// The environment: the image's variables in their order, then the container's; a later one of the same name
-/// takes the place of an earlier one.
-pub(crate) fn environment(image: &ImageConfig, container: &[EnvVar]) -> Vec<(String, String)> {
+/// The environment: the host name, the image's variables in their order, then the container's; a later one of the same
+/// name takes the place of an earlier one.
+pub(crate) fn environment(
+    hostname: &str,
+    image: &ImageConfig,
+    container: &[EnvVar],
+) -> Vec<(String, String)> {
     let mut variables: Vec<(String, String)> = Vec::new();
     let mut positions: HashMap<String, usize> = HashMap::new();
     let container = container.iter().map(|var| (&var.name, &var.value));
-    for (name, value) in image.env.iter().map(|(name, value)| (name, value)).chain(container) {
+    let hostname = (HOSTNAME.to_owned(), hostname.to_owned());
+    let own = std::iter::once(&hostname).chain(&image.env).map(|(name, value)| (name, value));
+    for (name, value) in own.chain(container) {
         match positions.get(name) {
             Some(at) => variables[*at].1.clone_from(value),
             None => {
@@ -92,8 +101,10 @@ mod tests {
             ..ImageConfig::default()
         };
         let var = |name: &str, value: &str| EnvVar { name: name.into(), value: value.into() };
-        let merged = environment(&image, &[var("C", "1"), var("A", "pod"), var("C", "2")]);
-        let expected = [("A", "pod"), ("B", "image"), ("C", "2")];
+        let merged = environment("pod", &image, &[var("C", "1"), var("A", "pod"), var("C", "2")]);
+        let expected = [("HOSTNAME", "pod"), ("A", "pod"), ("B", "image"), ("C", "2")];
         assert_eq!(merged, expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
+        let merged = environment("pod", &image, &[var("HOSTNAME", "own")]);
+        assert_eq!(merged[0], ("HOSTNAME".to_owned(), "own".to_owned()));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -140,11 +140,25 @@ impl PodNet {
         Ok(listener)
     }
 
-    /// Listens on a port of the node, in the node's namespace.
+    /// Listens on a TCP port of the node, in the node's namespace.
     ///
     /// `AlreadyExists` if the port is taken, `Unimplemented` for anything but TCP.
     pub fn listen_host_port(&self, mapping: &PortMapping) -> Result<TcpListener> {
-        if mapping.protocol != Protocol::Tcp {
+        self.open_host_port(mapping, Protocol::Tcp, socket::listener)
+    }
+
+    /// The same for UDP.
+    pub fn bind_host_port(&self, mapping: &PortMapping) -> Result<UdpSocket> {
+        self.open_host_port(mapping, Protocol::Udp, socket::datagrams)
+    }
+
+    fn open_host_port<S>(
+        &self,
+        mapping: &PortMapping,
+        protocol: Protocol,
+        open: impl FnOnce(SocketAddr) -> io::Result<S>,
+    ) -> Result<S> {
+        if mapping.protocol != protocol {
             return Err(Error::unimplemented(format!(
                 "hostPort {} over {:?}",
                 mapping.host_port, mapping.protocol
@@ -156,7 +170,7 @@ impl PodNet {
                 "hostPort {address} of {self} was asked for on a guest's thread"
             )));
         }
-        socket::listener(address).map_err(|error| match error.kind() {
+        open(address).map_err(|error| match error.kind() {
             io::ErrorKind::AddrInUse => Error::new(
                 ErrorKind::AlreadyExists,
                 format!("hostPort {address} of {self} is in use on this node already"),

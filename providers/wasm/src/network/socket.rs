@@ -1,7 +1,7 @@
 //! Sockets that the host makes for pods. Each lives in the network namespace of the thread that makes it.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
@@ -21,6 +21,13 @@ pub(super) fn listener(address: SocketAddr) -> io::Result<TcpListener> {
     set_socket_reuseaddr(&socket, true)?;
     bind(&socket, &address)?;
     listen(&socket, BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// A socket for datagrams that does not block.
+pub(super) fn datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = socket(address, SocketType::DGRAM)?;
+    bind(&socket, &address)?;
     Ok(socket.into())
 }
 
@@ -65,8 +72,6 @@ fn socket(address: SocketAddr, kind: SocketType) -> rustix::io::Result<OwnedFd> 
 
 #[cfg(test)]
 mod tests {
-    use std::net::UdpSocket;
-
     use super::*;
 
     #[test]

@@ -85,7 +85,7 @@ impl Shared {
         let image = &artifact.config;
         let working_dir =
             if config.working_dir.is_empty() { &image.working_dir } else { &config.working_dir };
-        let environment = environment(image, &config.envs);
+        let environment = environment(&sandbox.hostname, image, &config.envs);
         let log = self.logs.log(status.log_path.clone());
         Ok(Arc::new(ContainerEnv {
             arguments: arguments(image, &config.image.image, &config.command, &config.args),

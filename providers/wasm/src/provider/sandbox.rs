@@ -17,6 +17,8 @@ pub(super) struct Sandbox {
     pub(super) id: String,
     /// What log paths of its containers are relative to.
     pub(super) log_directory: PathBuf,
+    /// The host name that its guests see.
+    pub(super) hostname: String,
     status: Mutex<Arc<SandboxStatus>>,
     live: Mutex<Option<Live>>,
 }
@@ -33,6 +35,7 @@ impl Sandbox {
         Arc::new(Self {
             id: status.id.clone(),
             log_directory: PathBuf::new(),
+            hostname: String::new(),
             status: Mutex::new(Arc::new(SandboxStatus { state: SandboxState::NotReady, ..status })),
             live: Mutex::new(None),
         })
@@ -50,6 +53,14 @@ impl Sandbox {
     pub(super) fn net(&self) -> Option<Arc<PodNet>> {
         self.live.lock().as_ref().map(|live| live.net.clone())
     }
+}
+
+/// The host name of a pod, or the node's for one that has none of its own.
+fn or_node_name(hostname: String) -> String {
+    if hostname.is_empty() {
+        return rustix::system::uname().nodename().to_string_lossy().into_owned();
+    }
+    hostname
 }
 
 impl Shared {
@@ -76,6 +87,7 @@ impl Shared {
         Ok(self.tables.add_sandbox(Arc::new(Sandbox {
             id: status.id.clone(),
             log_directory: config.log_directory,
+            hostname: or_node_name(config.hostname),
             status: Mutex::new(Arc::new(status)),
             live: Mutex::new(Some(Live { net, host_ports })),
         })))

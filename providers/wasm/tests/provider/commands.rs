@@ -42,11 +42,14 @@ async fn a_trap_is_an_error_and_its_place_is_in_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_environment_is_exactly_what_is_configured() {
+async fn the_environment_is_exactly_what_is_configured_and_the_host_name() {
     let host = Host::start().await;
     let ended =
         host.run_to_end(&guest("env"), |c| c.envs = env(&[("B", "2"), ("A", "1=1"), ("EMPTY", "")])).await;
-    assert_eq!(log(&ended), ["stdout F A=1=1", "stdout F B=2", "stdout F EMPTY="]);
+    let expected = ["stdout F A=1=1", "stdout F B=2", "stdout F EMPTY=", "stdout F HOSTNAME=the-pod"];
+    assert_eq!(log(&ended), expected);
+    let ended = host.run_to_end(&guest("env"), |c| c.envs = env(&[("HOSTNAME", "own")])).await;
+    assert_eq!(log(&ended), ["stdout F HOSTNAME=own"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use coracle_provider::{
     ContainerConfig, ContainerState, NetworkMode, PortMapping, Protocol, RuntimeService, SandboxStatus,
@@ -11,11 +12,11 @@ use coracle_wasm::network::{Network, NetworkConfig, PodRangeConfig};
 use http::StatusCode;
 use nix::sched::{CloneFlags, unshare};
 use rtnetlink::LinkUnspec;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::runtime::Builder;
 
 use crate::client::Client;
-use crate::support::{Host, guest};
+use crate::support::{Host, guest, strings, within};
 
 const NODE_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 const LOOPBACK_DEVICE: u32 = 1;
@@ -113,6 +114,49 @@ fn a_host_port_leads_into_the_pod_as_long_as_it_lives() {
 
         host.provider.stop_sandbox(&sandbox.id).await.unwrap();
         assert!(TcpStream::connect(on_node).await.is_err());
+        host.provider.run_sandbox(second).await.unwrap();
+    });
+}
+
+#[test]
+fn a_host_port_for_datagrams_leads_into_the_pod_and_back() {
+    on_a_machine(async |network| {
+        let host = Host::start_on(network).await;
+        let mapping =
+            PortMapping { protocol: Protocol::Udp, container_port: 5300, host_port: 15300, host_ip: None };
+        let mut config = host.sandbox_config("dns");
+        config.port_mappings = vec![mapping.clone()];
+        let sandbox = host.provider.run_sandbox(config).await.unwrap();
+        let container = ContainerConfig {
+            name: "c".into(),
+            image_ref: host.pull(&guest("sockets")).await.unwrap(),
+            args: strings(&["udp-echo", "0.0.0.0:5300"]),
+            log_path: "c/0.log".into(),
+            ..ContainerConfig::default()
+        };
+        let container = host.provider.create_container(&sandbox.id, container).await.unwrap();
+        host.provider.start_container(&container.id).await.unwrap();
+
+        let on_node = SocketAddr::new(IpAddr::from(NODE_IP), 15300);
+        let client = UdpSocket::bind((NODE_IP, 0)).await.unwrap();
+        let answer = within(async {
+            let mut answer = [0; 16];
+            loop {
+                // The guest may not listen yet, and then this is lost.
+                client.send_to(b"ping", on_node).await.unwrap();
+                let received = tokio::time::timeout(Duration::from_millis(50), client.recv_from(&mut answer));
+                if let Ok(Ok((length, from))) = received.await {
+                    return (answer[..length].to_vec(), from);
+                }
+            }
+        });
+        assert_eq!(answer.await, (b"ping".to_vec(), on_node));
+
+        let mut second = host.sandbox_config("second");
+        second.port_mappings = vec![mapping];
+        let error = host.provider.run_sandbox(second.clone()).await.unwrap_err();
+        assert!(error.message.contains("15300"), "{error}");
+        host.provider.stop_sandbox(&sandbox.id).await.unwrap();
         host.provider.run_sandbox(second).await.unwrap();
     });
 }

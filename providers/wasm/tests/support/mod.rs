@@ -62,6 +62,7 @@ impl Host {
     pub(crate) fn sandbox_config(&self, uid: &str) -> SandboxConfig {
         SandboxConfig {
             pod: PodRef { uid: uid.into(), namespace: "ns".into(), name: uid.into() },
+            hostname: "the-pod".into(),
             log_directory: self.folder.path().join("logs").join(uid),
             ..SandboxConfig::default()
         }
