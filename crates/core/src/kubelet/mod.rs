@@ -128,7 +128,7 @@ pub struct Kubelet {
     server: Option<Arc<dyn ApiServer>>,
     /// Something that the node's status shows may have changed.
     node_changed: watch::Sender<()>,
-    /// Pods of which everything may be removed.
+    /// Pods of which something may be removed.
     garbage: (mpsc::Sender<PodUid>, Mutex<Option<mpsc::Receiver<PodUid>>>),
     /// When the sync loop began its last round.
     sync_loop_entered: Mutex<Option<Instant>>,

@@ -96,10 +96,11 @@ impl Kubelet {
         loop {
             tokio::select! {
                 Some(uid) = garbage.recv() => {
-                    let pod = self.pod_cache.get(&uid);
-                    let wanted = self.pod_manager.get(&uid).is_some();
-                    if !wanted && !pod.is_alive() {
-                        self.runtime.container_gc().garbage_collect_pod(&pod).await;
+                    let (gc, pod) = (self.runtime.container_gc(), self.pod_cache.get(&uid));
+                    if self.pod_manager.get(&uid).is_some() {
+                        gc.delete_containers_in_pod(&pod).await;
+                    } else if !pod.is_alive() {
+                        gc.garbage_collect_pod(&pod).await;
                     }
                 }
                 _ = period.tick() => {

@@ -75,6 +75,7 @@ impl Kubelet {
                 while events.len() < PLEG_BATCH && let Ok(event) = channels.pleg.try_recv() {
                     events.push(event);
                 }
+                self.clean_up_containers(&events);
                 let worthy = events.into_iter().filter(|event| self.is_sync_pod_worthy(event));
                 self.sync_pods(worthy.map(|event| event.uid).collect(), handler, "PLEG");
             }
@@ -96,6 +97,15 @@ impl Kubelet {
     fn is_sync_pod_worthy(&self, event: &PodLifecycleEvent) -> bool {
         event.event_type != PodLifeCycleEventType::ContainerStarted
             || !self.pod_workers.is_working(&event.uid)
+    }
+
+    /// Pods of which a container has ended may have more dead ones than are kept (`cleanUpContainersInPod`).
+    fn clean_up_containers(&self, events: &[PodLifecycleEvent]) {
+        let died = |event: &&PodLifecycleEvent| event.event_type == PodLifeCycleEventType::ContainerDied;
+        for event in events.iter().filter(died) {
+            // When the collector is busy, its next round finds the pod.
+            let _ = self.garbage.0.try_send(event.uid.clone());
+        }
     }
 
     fn dispatch(&self, update: PodUpdate, handler: &dyn SyncHandler) {

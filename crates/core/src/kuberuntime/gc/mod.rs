@@ -19,10 +19,13 @@ use crate::clock;
 use crate::logs;
 use crate::pod_cache::PodCache;
 use crate::providers::Providers;
-use plan::{dead_containers, evictable_containers, evictable_sandboxes};
+use plan::{dead_containers, evictable_containers, evictable_sandboxes, excess_containers};
 
 /// What a container of which nobody knows whether it runs gets to end in.
 const UNKNOWN_CONTAINER_GRACE: Duration = Duration::from_secs(2);
+
+/// When a container ends, so many of its dead instances are kept whatever the policy says (`minDeadContainerInPod`).
+const MIN_DEAD_CONTAINERS: usize = 1;
 
 /// Which dead containers are kept, for `kubectl logs --previous` and their restart counts (`GCPolicy`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +68,15 @@ impl ContainerGc {
         }
         self.evict_pod_log_folders(&content_may_go).await;
         self.remove_dead_log_links().await;
+    }
+
+    /// Removes instances of containers that ended before those that are kept, however young (`podContainerDeletor`). Else
+    /// what crashes every second would leave many until the next round.
+    pub async fn delete_containers_in_pod(&self, pod: &RuntimePod) {
+        let Some(keep) = self.policy.max_per_pod_container else { return };
+        for container in excess_containers(pod, keep.max(MIN_DEAD_CONTAINERS)) {
+            self.remove_container(container).await;
+        }
     }
 
     /// Removes everything that is dead of a pod that nobody wants, however young.

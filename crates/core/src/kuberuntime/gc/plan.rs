@@ -22,8 +22,12 @@ pub(super) fn evictable_containers<'a>(
     let mut removed = Vec::new();
     let mut kept: Vec<Unit<'_>> = Vec::new();
     for pod in pods {
-        let units = dead_by_name(pod, |container| is_older_than(policy.min_age, container, now));
-        if content_may_go(&pod.uid) {
+        let all = content_may_go(&pod.uid);
+        let may_go = |container: &RuntimeContainer| {
+            is_older_than(policy.min_age, container, now) && (all || !is_in_the_making(pod, container))
+        };
+        let units = dead_by_name(pod, may_go);
+        if all {
             removed.extend(units.into_iter().flat_map(|unit| unit.into_iter().rev()));
         } else {
             kept.extend(units);
@@ -45,9 +49,17 @@ pub(super) fn evictable_containers<'a>(
     removed
 }
 
-/// All dead containers of a pod, the oldest first.
+/// All dead containers of a pod, the oldest of each name first.
 pub(super) fn dead_containers(pod: &RuntimePod) -> Vec<&RuntimeContainer> {
     dead_by_name(pod, |_| true).into_iter().flat_map(|unit| unit.into_iter().rev()).collect()
+}
+
+/// The same, but for the newest `keep` of each name (`getContainersToDeleteInPod`).
+pub(super) fn excess_containers(pod: &RuntimePod, keep: usize) -> Vec<&RuntimeContainer> {
+    let mut units = dead_by_name(pod, |container| !is_in_the_making(pod, container));
+    let mut removed = Vec::new();
+    enforce_max_per_unit(&mut units, keep, &mut removed);
+    removed
 }
 
 /// Sandboxes to remove, the oldest first (`evictSandboxes`): neither ready nor with containers; the newest one stays
@@ -72,6 +84,12 @@ fn dead_by_name(pod: &RuntimePod, may_go: impl Fn(&RuntimeContainer) -> bool) ->
         }
     }
     units
+}
+
+/// Somebody has made it and is about to start it. One that could not be started is soon followed by another.
+fn is_in_the_making(pod: &RuntimePod, container: &RuntimeContainer) -> bool {
+    container.state == ContainerState::Created
+        && pod.find(&container.name).is_some_and(|newest| newest.id == container.id)
 }
 
 fn is_older_than(age: Duration, container: &RuntimeContainer, now: Timestamp) -> bool {

@@ -158,6 +158,28 @@ fn dead_containers_are_removed_by_the_policy() {
     }
 }
 
+#[test]
+fn when_a_container_ends_older_instances_go() {
+    let running = |attempt| ("foo", "bar", attempt, 0, ContainerState::Running);
+    let made = |attempt| ("foo", "bar", attempt, 0, ContainerState::Created);
+    let cases: [(&str, Vec<Made>, usize, &[&str]); 6] = [
+        ("one is kept", vec![exited("foo", "bar", 1), exited("foo", "bar", 0)], 1, &["foo-bar-0"]),
+        ("two are kept", vec![exited("foo", "bar", 1), exited("foo", "bar", 0)], 2, &[]),
+        ("each for itself", vec![exited("foo", "bar", 0), exited("foo", "baz", 0)], 1, &[]),
+        ("beside one that runs", vec![running(1), exited("foo", "bar", 0)], 1, &[]),
+        ("beside one that is about to run", vec![made(1), exited("foo", "bar", 0)], 1, &[]),
+        ("one that never ran", vec![exited("foo", "bar", 2), made(1)], 1, &["foo-bar-1"]),
+    ];
+    for (name, containers, keep, expected) in cases {
+        let pods = pods_of(&containers);
+        let removed: Vec<_> = excess_containers(&pods[0], keep).iter().map(|c| c.id.clone()).collect();
+        assert_eq!(removed, expected, "{name}");
+        let kept =
+            remaining(&containers, &GcPolicy { max_per_pod_container: Some(keep), ..policy(None, None) });
+        assert_eq!(kept.len(), containers.len() - expected.len(), "{name}");
+    }
+}
+
 /// A sandbox of a pod: its attempt, and whether it is ready and has a container.
 type Sandboxes = &'static [(u32, bool, bool)];
 
