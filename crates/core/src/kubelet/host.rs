@@ -16,7 +16,8 @@ use crate::pod_cache::PodCache;
 #[async_trait]
 impl HostInterface for Kubelet {
     fn pods(&self) -> Vec<Arc<Pod>> {
-        self.pod_manager.pods().into_iter().map(|pod| self.with_newest_status(pod)).collect()
+        let pods = self.pod_manager.pods().into_iter().map(|pod| self.allocation_manager.allocated_pod(&pod));
+        pods.map(|pod| self.with_newest_status(pod)).collect()
     }
 
     fn pod_by_name(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_provider::ContainerState;
 use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -15,6 +16,7 @@ use super::compute::{
 };
 use super::container::Sandbox;
 use super::manager::KubeGenericRuntimeManager;
+use super::restart::restarts_all_containers;
 use super::runtime_pod::{RuntimeContainer, RuntimePod};
 use super::sync_result::{PodSyncResult, SyncAction, SyncFailure, reason};
 use crate::pod::{PodExt, ephemeral_containers, is_restartable_init_container};
@@ -43,7 +45,9 @@ impl KubeGenericRuntimeManager {
         let mut result = PodSyncResult::default();
         if restart_all_containers {
             let actions = self.compute(pod, runtime, true);
-            if self.kill_unwanted(pod, runtime, &actions, &mut result).await {
+            if self.back_off_restart_all(pod, runtime, &mut result)
+                && self.kill_unwanted(pod, runtime, &actions, &mut result).await
+            {
                 self.reset_containers(pod, runtime, &actions, &mut result).await;
             }
             return result;
@@ -109,6 +113,26 @@ impl KubeGenericRuntimeManager {
         let probes = &*self.probes;
         let actuated = &actuated;
         compute_pod_actions(&ComputeInput { pod, runtime, probes, actuated, restart_all_containers })
+    }
+
+    /// A container that keeps restarting its whole pod waits as one that crashes. Says whether to go on. Upstream
+    /// restarts everything at once, each time: it forgets the end of what it removes.
+    fn back_off_restart_all(&self, pod: &Pod, runtime: &RuntimePod, result: &mut PodSyncResult) -> bool {
+        let is_source = |container: &&Container| {
+            let ended = runtime.find(&container.name).filter(|c| c.state == ContainerState::Exited);
+            ended.is_some_and(|c| restarts_all_containers(container, c.exit_code))
+        };
+        let sources = pod.init_containers().iter().chain(pod.containers()).filter(is_source);
+        let sources: Vec<&Container> = sources.collect();
+        for source in &sources {
+            if let Err(failure) = self.do_back_off(pod, source, runtime) {
+                return result.add(SyncAction::StartContainer, &source.name, Err(failure));
+            }
+        }
+        for source in sources {
+            self.note_restart(pod, source, runtime);
+        }
+        true
     }
 
     /// Removes containers so that all of them start anew. Their logs stay.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use coracle_provider::ContainerState;
+use coracle_provider::fake::Call;
 use k8s_openapi::api::core::v1::ContainerStatus;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -64,6 +65,35 @@ async fn one_exit_restarts_all_from_the_first_init_container() {
     world.fast.exit("a", "other", 0);
     world.fast.exit("a", "source", 1);
     world.until("Failed", |w| w.phase("a") == "Failed").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_keeps_restarting_as_a_whole_waits_longer_each_time() {
+    let world = World::start().await;
+    let mut spec = one("Always", "app");
+    spec["containers"][0]["restartPolicy"] = json!("Always");
+    spec["containers"][0]["restartPolicyRules"] =
+        json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}]);
+    world.create("a", spec);
+    let mut waits = Vec::new();
+    for restart in 0..4 {
+        let starts = restart + 1;
+        world
+            .until("Running", |w| is_running(w, "main") && w.fast.calls(Call::StartContainer) == starts)
+            .await;
+        world.fast.exit("a", "main", 42);
+        let ended = Instant::now();
+        world.until("ended", |w| !is_running(w, "main")).await;
+        if restart > 0 {
+            world.until("told", |w| w.waiting("a") == "CrashLoopBackOff").await;
+        }
+        world.until("Running again", |w| is_running(w, "main")).await;
+        waits.push(ended.elapsed().as_secs());
+    }
+    assert_eq!(waits[0], 0, "the first time is immediate");
+    for (wait, at_least) in waits[1..].iter().zip([10, 20, 40]) {
+        assert!((at_least..=at_least * 3 / 2 + 1).contains(wait), "{waits:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
