@@ -32,7 +32,7 @@ pub static FIELDS: &[Field] = &[
     Field::new("staticPodURLHeader", TextListMap, Zero, Works("headers of the requests to staticPodURL")).flag("manifest-url-header"),
     Field::new("httpCheckFrequency", Duration, ZeroMeans(Str("20s")), Works("how often staticPodURL is asked")).flag("http-check-frequency"),
     Field::new("syncFrequency", Duration, ZeroMeans(Str("1m0s")), Works("the longest time between two syncs of a pod")).flag("sync-frequency"),
-    Field::new("podLogsDir", Path, ZeroMeans(Str("/var/log/pods")), Works("where container logs are written")),
+    Field::new("podLogsDir", Path, ZeroMeans(Str("/var/log/pods")), Works("where container logs are written; logs of pods that the node does not have are removed from it")),
     Field::new("runOnce", Bool, Zero, Refused("run-once mode is gone upstream too; `coracle run` runs pods without a cluster")).flag("runonce"),
 
     // The servers.
