@@ -4,8 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use coracle_tests::cluster::Cluster;
-use coracle_tests::scratch::Scratch;
 use coracle_tests::node;
+use coracle_tests::scratch::Scratch;
 use serde_json::{Value, json};
 
 use crate::support::{ask, container, http_container, pod_ip, soon, until, until_phase, until_ready};
@@ -65,7 +65,10 @@ fn a_static_pod_is_seen_by_the_cluster_and_ruled_by_its_file() {
     let changed = until(&cluster, &name, "the new pod runs", |pod| {
         pod["spec"]["containers"][0]["name"] == "main" && pod["status"]["phase"] == "Running"
     });
-    assert_ne!(changed["metadata"]["annotations"]["kubernetes.io/config.hash"], annotations["kubernetes.io/config.hash"]);
+    assert_ne!(
+        changed["metadata"]["annotations"]["kubernetes.io/config.hash"],
+        annotations["kubernetes.io/config.hash"]
+    );
 
     fs::remove_file(path).unwrap();
     cluster.kubectl.until_gone("pod", &name, soon()).unwrap();

@@ -198,7 +198,8 @@ mod tests {
                 let read = connection.read(&mut request).await.unwrap();
                 requests.send(String::from_utf8_lossy(&request[..read]).into_owned()).await.unwrap();
                 let length = body.len();
-                let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+                let head =
+                    format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
                 connection.write_all(head.as_bytes()).await.unwrap();
                 connection.write_all(body.as_bytes()).await.unwrap();
             }

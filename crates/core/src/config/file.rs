@@ -56,8 +56,7 @@ impl PodSource for FileSource {
         loop {
             // Made anew each time, because the folder may be another one by now; and before anything is read, so that
             // no change falls between the two.
-            let watch = ManifestWatch::new(&self.path);
-            let period = if watch.is_some() { self.period } else { self.period.min(RETRY_PERIOD) };
+            let (watch, period) = self.watch();
             let next_audit = Instant::now() + period;
             self.look(&mut manifests, Look::Audit, &updates).await;
             loop {
@@ -84,11 +83,24 @@ async fn changed(watch: Option<&ManifestWatch>) -> bool {
 }
 
 impl FileSource {
+    /// A watch on the path, if there can be one, and how long to wait for it before everything is read again.
+    fn watch(&self) -> (Option<ManifestWatch>, Duration) {
+        match ManifestWatch::new(&self.path) {
+            Ok(watch) => (Some(watch), self.period),
+            Err(error) if is_missing(&error) => (None, self.period.min(RETRY_PERIOD)),
+            Err(error) => {
+                let path = self.path.display();
+                warn!("static pod path {path} cannot be watched, pods change with delay: {error}");
+                (None, self.period)
+            }
+        }
+    }
+
     async fn look(&self, manifests: &mut Manifests, look: Look, updates: &mpsc::Sender<SourceUpdate>) {
         match manifests.read(&self.path, look, &self.node_name).await {
             // A closed channel is noticed by the caller.
             Ok(pods) => _ = updates.send(SourceUpdate::Set(pods)).await,
-            Err(error) => manifests.tell(&self.path, &error.to_string()),
+            Err(error) => manifests.tell(&self.path, &FileError::from(error).to_string()),
         }
     }
 }
@@ -179,10 +191,14 @@ impl Manifests {
     }
 }
 
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
 /// The files of a path, in order: itself or, of a folder, all but those that begin with a dot. None if it is not there.
 async fn manifest_files(path: &Path) -> io::Result<Option<Vec<PathBuf>>> {
     let metadata = match tokio::fs::metadata(path).await {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if is_missing(&error) => return Ok(None),
         metadata => metadata?,
     };
     if !metadata.is_dir() {

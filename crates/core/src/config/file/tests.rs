@@ -62,6 +62,9 @@ async fn a_path_that_is_not_there_has_no_pods_until_it_is() {
     let mut bed = Bed::start(&path, NEVER);
     assert!(bed.next().await.is_empty(), "the source has spoken");
     fs::create_dir(&path).unwrap();
+    // Seen, empty as it is, before there is something in it.
+    assert!(bed.next().await.is_empty());
+    tokio::time::sleep(Duration::from_millis(50)).await;
     fs::write(path.join("a.yaml"), manifest("a", "i")).unwrap();
     bed.until(&["a-node-1 i"]).await;
     fs::remove_dir_all(&path).unwrap();

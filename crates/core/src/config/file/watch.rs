@@ -5,7 +5,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::inotify::{ReadFlags, WatchFlags};
-use tracing::warn;
 
 use crate::inotify::{Inotify, Notice};
 
@@ -25,32 +24,27 @@ const END: ReadFlags =
 
 /// A watch on a folder of manifests, or on the folder of a single one.
 pub(super) struct ManifestWatch {
+    path: PathBuf,
     folder: PathBuf,
     inotify: Inotify,
 }
 
 impl ManifestWatch {
-    /// Watches a path; none if it is not there, or cannot be watched.
-    pub(super) fn new(path: &Path) -> Option<Self> {
-        let folder = if path.is_dir() { path } else { path.parent()? };
-        match Inotify::watch(folder, NEWS) {
-            Ok(inotify) => Some(Self { folder: folder.to_owned(), inotify }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => {
-                let folder = folder.display();
-                warn!(
-                    "cannot watch {folder}, static pods change with delay: {error}; raise fs.inotify.max_user_instances"
-                );
-                None
-            }
-        }
+    /// Watches a path. Fails if neither it nor its folder is there, or the kernel grants no more watches.
+    pub(super) fn new(path: &Path) -> io::Result<Self> {
+        let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
+        let inotify = Inotify::watch(folder, NEWS)?;
+        Ok(Self { path: path.to_owned(), folder: folder.to_owned(), inotify })
     }
 
-    /// Waits until manifests may say something else. False once the folder is no longer watched.
+    /// Waits until manifests may say something else. False once it is another folder that has to be watched.
     pub(super) async fn changed(&self) -> bool {
         loop {
             let notices = self.inotify.notices().await;
-            if notices.iter().any(|notice| notice.flags.intersects(END)) {
+            let is_folder_watched = self.path == self.folder;
+            if notices.iter().any(|notice| notice.flags.intersects(END))
+                || self.path.is_dir() != is_folder_watched
+            {
                 return false;
             }
             if notices.iter().any(|notice| self.is_news(notice)) {
