@@ -29,6 +29,7 @@ const GUESTS: &[(&str, &str, &str, &str)] = &[
     // There is no target for WASI 0.3 yet: the standard library is that of 0.2, what is exported is of 0.3.
     ("command-p3", "command_p3", P2, "command-p3"),
     ("http-p3", "http_p3", P2, "http-p3"),
+    ("sockets-p3", "sockets_p3", P2, "sockets-p3"),
 ];
 
 /// Guests that the examples use as well.

@@ -8,7 +8,8 @@ use super::state::GuestState;
 use crate::network;
 
 /// What is offered, for messages to those who need something else.
-pub(super) const OFFERED: &str = "WASI 0.1 without sockets, WASI 0.2, WASI 0.3 without sockets, wasi:http 0.2 and 0.3, and wasi:config 0.2.0-rc.1";
+pub(super) const OFFERED: &str =
+    "WASI 0.1 without sockets, WASI 0.2 and 0.3, wasi:http 0.2 and 0.3, and wasi:config 0.2.0-rc.1";
 
 /// The interfaces of all worlds, linked once for all guests.
 pub(crate) struct Linkers {
@@ -34,12 +35,9 @@ impl Linkers {
         p2::add_to_linker_async(&mut components)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut components)?;
         network::add_to_linker(&mut components)?;
-        // Not its sockets: nothing puts them into the pod's network. A guest that needs them is refused by their name.
-        p3::cli::add_to_linker(&mut components)?;
-        p3::clocks::add_to_linker(&mut components)?;
-        p3::filesystem::add_to_linker(&mut components)?;
-        p3::random::add_to_linker(&mut components)?;
+        p3::add_to_linker(&mut components)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut components)?;
+        network::add_p3_to_linker(&mut components)?;
         wasmtime_wasi_config::add_to_linker(&mut components, GuestState::config)?;
         Ok(Self { modules, components })
     }

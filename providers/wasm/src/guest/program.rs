@@ -181,8 +181,6 @@ mod tests {
             ("wasi:tls/types@0.2.0-draft", "connect"),
             ("wasi:blobstore/blobstore@0.2.0-draft", "create-container"),
             ("wasi:nn/graph@0.2.0-rc-2024-10-28", "load"),
-            ("wasi:sockets/types@0.3.0", "send"),
-            ("wasi:sockets/ip-name-lookup@0.3.0", "resolve-addresses"),
             ("wasi:config/store@0.3.0", "get"),
         ] {
             let needy = format!(

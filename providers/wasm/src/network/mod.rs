@@ -45,7 +45,7 @@ pub use guest::{GuestNet, GuestNetView};
 pub(crate) use http_client::TimedBody;
 pub use network::{DEFAULT_BLOCK, Network, NetworkConfig, PodRangeConfig};
 pub use pod::PodNet;
-pub use sockets::add_to_linker;
+pub use sockets::{add_p3_to_linker, add_to_linker};
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,9 @@
 //! Replacing functions that a linker has.
 
+use std::pin::Pin;
+
 use wasmtime::StoreContextMut;
-use wasmtime::component::{ComponentNamedList, Lift, Linker, LinkerInstance, Lower, ResourceType};
+use wasmtime::component::{Accessor, ComponentNamedList, Lift, Linker, LinkerInstance, Lower, ResourceType};
 
 /// Replaces functions of one interface.
 ///
@@ -36,6 +38,18 @@ impl<'a, T: 'static> Shadows<'a, T> {
         R: ComponentNamedList + Lower + 'static,
     {
         self.replacing(name)?.func_wrap_async(name, function)
+    }
+
+    pub(super) fn func_wrap_concurrent<P, R, F>(&mut self, name: &str, function: F) -> wasmtime::Result<()>
+    where
+        F: Fn(&Accessor<T>, P) -> Pin<Box<dyn Future<Output = wasmtime::Result<R>> + Send + '_>>
+            + Send
+            + Sync
+            + 'static,
+        P: ComponentNamedList + Lift + 'static,
+        R: ComponentNamedList + Lower + 'static,
+    {
+        self.replacing(name)?.func_wrap_concurrent(name, function)
     }
 
     pub(super) fn resource(

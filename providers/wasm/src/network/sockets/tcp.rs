@@ -55,7 +55,7 @@ async fn start_bind<T: GuestNetView>(
     network: Resource<Network>,
     wanted: IpSocketAddress,
 ) -> SocketResult<()> {
-    let address = bind_address(data.guest_net(), wanted, Transport::Tcp)?;
+    let address = bind_address(data.guest_net(), wanted.into(), Transport::Tcp)?;
     let handle = socket.rep();
     data.sockets().start_bind(socket, network, address.into()).await?;
     // The port may have been the kernel's choice.
@@ -70,7 +70,7 @@ async fn start_connect<T: GuestNetView>(
     network: Resource<Network>,
     wanted: IpSocketAddress,
 ) -> SocketResult<()> {
-    let route = route(data.guest_net(), wanted, Transport::Tcp)?;
+    let route = route(data.guest_net(), wanted.into(), Transport::Tcp)?;
     let (handle, network_handle) = (socket.rep(), network.rep());
     match data.sockets().local_address(Resource::new_borrow(handle)) {
         Ok(local) => {

@@ -75,7 +75,7 @@ async fn start_bind<T: GuestNetView>(
     network: Resource<Network>,
     wanted: IpSocketAddress,
 ) -> SocketResult<()> {
-    let address = bind_address(data.guest_net(), wanted, Transport::Udp)?;
+    let address = bind_address(data.guest_net(), wanted.into(), Transport::Udp)?;
     let handle = socket.rep();
     HostUdpSocket::start_bind(&mut data.sockets(), socket, network, address.into()).await?;
     // The port may have been the kernel's choice.
@@ -90,7 +90,7 @@ async fn stream<T: GuestNetView>(
     remote: Option<IpSocketAddress>,
 ) -> SocketResult<Streams> {
     let handle = socket.rep();
-    let route = remote.map(|remote| route(data.guest_net(), remote, Transport::Udp)).transpose()?;
+    let route = remote.map(|remote| route(data.guest_net(), remote.into(), Transport::Udp)).transpose()?;
     let local = local_address(data, handle)?;
     let place = &data.guest_net().pod().place;
     if route.as_ref().is_some_and(|route| !place.may_leave_from(local.ip(), route.destination)) {
@@ -122,7 +122,7 @@ fn send<T: GuestNetView>(
 fn rewrite(guest: &GuestNet, stream: u32, datagram: &mut OutgoingDatagram) -> SocketResult<()> {
     // Without an address of its own it goes to the one that the stream was made for, which was checked then.
     let Some(remote) = datagram.remote_address else { return Ok(()) };
-    let Route { destination, target } = route(guest, remote, Transport::Udp)?;
+    let Route { destination, target } = route(guest, remote.into(), Transport::Udp)?;
     if guest.is_on_loopback(stream) && matches!(destination, Destination::Remote(_)) {
         return Err(ErrorCode::RemoteUnreachable.into());
     }

@@ -9,18 +9,21 @@ use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Config, Engine, Store};
 use wasmtime_wasi::p2::bindings::Command;
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
+use wasmtime_wasi::p3::bindings::Command as CommandP3;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::bindings::Proxy;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use super::super::{GuestNet, GuestNetView, PodNet, add_to_linker};
+use super::super::{GuestNet, GuestNetView, PodNet, add_p3_to_linker, add_to_linker};
 use super::bed::GuestRuntime;
 
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(&Config::new()).unwrap());
 /// The guest `sockets`, as it was built.
 pub(super) static SOCKETS: LazyLock<Component> =
     LazyLock::new(|| Component::new(&ENGINE, read("sockets")).unwrap());
+static SOCKETS_P3: LazyLock<Component> =
+    LazyLock::new(|| Component::new(&ENGINE, read("sockets-p3")).unwrap());
 static HTTP: LazyLock<Component> = LazyLock::new(|| Component::new(&ENGINE, read("http")).unwrap());
 
 /// A store's data, as the provider has it.
@@ -74,6 +77,51 @@ pub(super) async fn run_sockets_past_the_rewriting(
     arguments: String,
 ) -> wasmtime::Result<String> {
     run_linked(&SOCKETS, &wasi(), pod, arguments).await
+}
+
+/// Runs the guest `sockets-p3` in a pod, as [`sockets`] does.
+pub(super) async fn sockets_p3(guests: &GuestRuntime, pod: &Arc<PodNet>, arguments: &str) -> String {
+    let run = run_sockets_p3(pod.clone(), arguments.to_owned());
+    let result = if pod.needs_pod_threads() { guests.run(run).await } else { run.await };
+    result.unwrap_or_else(|error| panic!("{arguments}: {error:?}"))
+}
+
+/// Runs the guest `sockets-p3` on the current thread.
+pub(super) async fn run_sockets_p3(pod: Arc<PodNet>, arguments: String) -> wasmtime::Result<String> {
+    let mut linker = wasi_p3();
+    add_p3_to_linker(&mut linker)?;
+    run_linked_p3(&linker, pod, arguments).await
+}
+
+/// Runs the guest `sockets-p3` in a pod, but with wasmtime-wasi's own functions.
+pub(super) async fn run_sockets_p3_past_the_rewriting(
+    pod: Arc<PodNet>,
+    arguments: String,
+) -> wasmtime::Result<String> {
+    run_linked_p3(&wasi_p3(), pod, arguments).await
+}
+
+fn wasi_p3() -> Linker<Guest> {
+    let mut linker = wasi();
+    wasmtime_wasi::p3::add_to_linker(&mut linker).unwrap();
+    linker
+}
+
+async fn run_linked_p3(
+    linker: &Linker<Guest>,
+    pod: Arc<PodNet>,
+    arguments: String,
+) -> wasmtime::Result<String> {
+    let output = MemoryOutputPipe::new(4096);
+    let mut wasi = WasiCtx::builder();
+    wasi.arg("sockets").args(&arguments.split_whitespace().collect::<Vec<_>>()).stdout(output.clone());
+    let mut store = store(&pod, &mut wasi);
+    let command = CommandP3::instantiate_async(&mut store, &SOCKETS_P3, linker).await?;
+    let ended =
+        store.run_concurrent(async |accessor| command.wasi_cli_run().call_run(accessor).await).await??;
+    ended.map_err(|()| wasmtime::format_err!("it failed"))?;
+    drop(store);
+    Ok(String::from_utf8_lossy(&output.contents()).trim().to_owned())
 }
 
 /// All that wasmtime-wasi has.

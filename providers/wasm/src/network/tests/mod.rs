@@ -7,3 +7,4 @@ mod kill;
 mod names;
 mod requests;
 mod sockets;
+mod sockets_p3;
