@@ -5,7 +5,6 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use coracle_core::allocation::States;
-use coracle_core::allocation::States;
 use coracle_core::config::PodConfig;
 use coracle_core::kubelet::{Dependencies, Kubelet, KubeletOptions, start_kubelet};
 use coracle_core::kuberuntime::{DnsConfigurer, ImageManagerOptions, RuntimeOptions};
