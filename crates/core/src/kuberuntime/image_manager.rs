@@ -190,6 +190,7 @@ impl Request<'_> {
             spec,
             pod: self.pod.pod_ref(),
             credentials: self.credentials().await.to_vec(),
+            if_not_present: self.container.image_pull_policy.as_deref() != Some("Always"),
             progress: self.report_progress(),
         };
         match manager.puller.pull(pull).await {

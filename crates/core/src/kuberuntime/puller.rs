@@ -14,6 +14,9 @@ use crate::credential_provider::TrackedAuthConfig;
 use crate::pull_manager::PullManager;
 use crate::token_bucket::TokenBucket;
 
+/// How often a pull that waits for its turn looks whether it is still needed.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// Runs pulls. Each is a task, so that one that nobody waits for any more keeps its place among those at a time, and
 /// is recorded with its credentials when it ends. Dropping the puller drops the tasks; their pulls then count as never
 /// ended, which lets nobody in for the image's being there.
@@ -35,6 +38,8 @@ pub(super) struct Pull {
     pub(super) pod: PodRef,
     /// To be tried one after the other; none is anonymous.
     pub(super) credentials: Vec<TrackedAuthConfig>,
+    /// Whether it will do if another pull brings the image meanwhile.
+    pub(super) if_not_present: bool,
     pub(super) progress: Option<mpsc::Sender<PullProgress>>,
 }
 
@@ -79,8 +84,8 @@ impl Shared {
             Some(slots) => slots.acquire().await.ok(),
             None => None,
         };
-        if let Some(limit) = &self.limit {
-            limit.acquire().await;
+        if let Some(image) = self.wait_for_turn(&pull).await {
+            return Ok(Pulled { image, took: Duration::ZERO });
         }
         let name = pull.spec.image.clone();
         if let Some(records) = &self.records {
@@ -99,6 +104,33 @@ impl Shared {
             }
         }
         pulled.map(|(image, _)| Pulled { image, took: since.elapsed() })
+    }
+}
+
+impl Shared {
+    /// Waits until one more pull may begin, or until the image has come by another one: many pods that start at once
+    /// often want the same.
+    async fn wait_for_turn(&self, pull: &Pull) -> Option<Image> {
+        loop {
+            if let Some(image) = self.brought_by_another(pull).await {
+                return Some(image);
+            }
+            match &self.limit {
+                Some(limit) if !limit.try_acquire() => tokio::time::sleep(LOOK).await,
+                _ => return None,
+            }
+        }
+    }
+
+    async fn brought_by_another(&self, pull: &Pull) -> Option<Image> {
+        if !pull.if_not_present {
+            return None;
+        }
+        let image = pull.provider.image_status(&pull.spec).await.ok()??;
+        let Some(records) = &self.records else { return Some(image) };
+        let credentials = std::future::ready(pull.credentials.clone());
+        let must_pull = records.must_attempt_image_pull(&pull.spec.image, &image.id, credentials).await;
+        (!must_pull).then_some(image)
     }
 }
 

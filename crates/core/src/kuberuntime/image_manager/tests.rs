@@ -266,7 +266,25 @@ async fn pulls_wait_for_their_turn() {
     futures::future::join_all(pods.iter().map(|pod| bed.ensure(pod))).await;
     // Two at once, but one after the other; then one every half second, the first of them since the start.
     let took = since.elapsed();
-    assert!(took >= Duration::from_millis(1100) && took < Duration::from_millis(1300), "{took:?}");
+    assert!(took >= Duration::from_millis(1100) && took < Duration::from_millis(1400), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_that_want_the_same_wait_for_one_pull() {
+    for parallel in [Some(1), None] {
+        let bed = Bed::with(|options| {
+            options.pull_manager = None;
+            options.rate = Some((1.0, 1));
+            options.max_parallel_pulls = parallel;
+        });
+        bed.fake.set_delay(Call::PullImage, Duration::from_millis(500));
+        let since = Instant::now();
+        let pods: Vec<Pod> = (0..50).map(|number| pod(&number.to_string(), "IfNotPresent", &[])).collect();
+        let ids = futures::future::join_all(pods.iter().map(|pod| bed.ensure(pod))).await;
+        assert!(ids.iter().all(Result::is_ok));
+        assert_eq!(bed.pulls(), 1);
+        assert!(since.elapsed() < Duration::from_millis(700), "{:?}", since.elapsed());
+    }
 }
 
 #[tokio::test(start_paused = true)]
