@@ -325,3 +325,6 @@ pub(super) fn set_started_and_ready(
         status.ready = ready;
     }
 }
+
+#[cfg(test)]
+mod tests;
