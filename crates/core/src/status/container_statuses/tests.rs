@@ -147,7 +147,7 @@ fn convert_to_api_container_statuses() {
         let spec = json!({"restartPolicy": "Always", "initContainers": init,
             "containers": [{"name": "a"}, {"name": "b"}]});
         let mut pod: Pod = serde_json::from_value(json!({"metadata": {"uid": "u"}, "spec": spec})).unwrap();
-        pod.metadata.deletion_timestamp = deleted.then(|| Time(jiff::Timestamp::UNIX_EPOCH));
+        pod.metadata.deletion_timestamp = deleted.then_some(Time(jiff::Timestamp::UNIX_EPOCH));
         let conversion = Conversion {
             pod: &pod,
             runtime: &runtime(&pod, has),
