@@ -52,7 +52,8 @@ fn to_map(status: &PodStatus) -> Map<String, Value> {
     }
 }
 
-/// Conditions that are new or different; fields that went away are sent as null.
+/// Conditions that are new or different; fields that went away are sent as null; what the kubelet no longer
+/// says is deleted.
 fn changed_conditions(old: Option<&Value>, new: &Value) -> Value {
     let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
     let old = list(old);
@@ -60,8 +61,12 @@ fn changed_conditions(old: Option<&Value>, new: &Value) -> Value {
         let kind = condition["type"].as_str().unwrap_or_default();
         is_owned_by_kubelet(kind) || is_shared_by_kubelet(kind)
     };
-    let new = list(Some(new)).into_iter().filter(is_ours);
-    let changed = new.filter(|condition| !old.contains(condition)).map(|mut condition| {
+    let new = list(Some(new));
+    let kinds = old.iter().filter_map(|condition| condition["type"].as_str());
+    let gone = kinds.filter(|kind| is_owned_by_kubelet(kind) && new.iter().all(|c| c["type"] != *kind));
+    let gone: Vec<Value> = gone.map(|kind| json!({ "$patch": "delete", "type": kind })).collect();
+    let changed = new.into_iter().filter(is_ours).filter(|condition| !old.contains(condition));
+    let changed = changed.map(|mut condition| {
         let before = old.iter().find(|o| o.get("type") == condition.get("type")).and_then(Value::as_object);
         if let (Some(before), Some(fields)) = (before, condition.as_object_mut()) {
             for key in before.keys() {
@@ -70,7 +75,7 @@ fn changed_conditions(old: Option<&Value>, new: &Value) -> Value {
         }
         condition
     });
-    Value::Array(changed.collect())
+    Value::Array(changed.chain(gone).collect())
 }
 
 fn replace_list(new: &Value) -> Value {
@@ -91,6 +96,18 @@ mod tests {
             reason: reason.map(Into::into),
             ..PodCondition::default()
         }
+    }
+
+    #[test]
+    fn a_condition_that_is_over_is_deleted_and_those_of_others_stay() {
+        let with = |kinds: &[&str]| PodStatus {
+            conditions: Some(kinds.iter().map(|kind| condition(kind, "True", None)).collect()),
+            ..PodStatus::default()
+        };
+        let old = with(&["Ready", "PodResizeInProgress", "example.com/other"]);
+        let patch = status_patch("u", &old, &with(&["Ready"])).unwrap();
+        let expected = json!([{ "$patch": "delete", "type": "PodResizeInProgress" }]);
+        assert_eq!(patch["status"], json!({ "conditions": expected }));
     }
 
     #[test]
