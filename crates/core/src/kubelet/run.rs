@@ -99,7 +99,7 @@ impl Kubelet {
                     let (gc, pod) = (self.runtime.container_gc(), self.pod_cache.get(&uid));
                     if self.pod_manager.get(&uid).is_some() {
                         gc.delete_containers_in_pod(&pod).await;
-                    } else if !pod.is_alive() {
+                    } else if !pod.is_alive() && self.pod_workers.should_pod_content_be_removed(&uid) {
                         gc.garbage_collect_pod(&pod).await;
                     }
                 }
