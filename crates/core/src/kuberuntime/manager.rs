@@ -178,6 +178,7 @@ impl KubeGenericRuntimeManager {
     /// Forgets what is kept of a pod: its back-off, and hooks of containers that it no longer has.
     pub fn forget(&self, uid: &str) {
         self.crash_loop_back_off.forget(uid);
+        self.cache.clear_stale(uid);
         self.pre_stop_hooks.forget_pod(uid);
         self.images.forget(uid);
     }
