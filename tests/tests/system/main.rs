@@ -17,6 +17,7 @@ mod networking;
 mod node;
 mod probes;
 mod refusals;
+mod resize;
 mod restarts;
 mod run;
 mod run_refusals;
