@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use coracle_provider::{ContainerConfig, ContainerState, ErrorKind, ImageSpec, RuntimeService, SandboxState};
+use coracle_provider::{
+    ContainerConfig, ContainerState, ErrorKind, ImageSpec, LiveResize, Resources, RuntimeService,
+    SandboxState,
+};
 use coracle_wasm::WasmProvider;
 
 use crate::support::{Host, guest, log, options, strings, within, written};
@@ -177,4 +180,28 @@ async fn it_says_what_it_is() {
     let handlers: Vec<_> =
         host.provider.status().await.unwrap().handlers.into_iter().map(|h| h.name).collect();
     assert_eq!(handlers, ["", "wasm"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_memory_limit_changes_while_a_container_runs() {
+    let host = Host::start().await;
+    let limited = |bytes| Resources { memory_limit_bytes: Some(bytes), ..Resources::default() };
+    let container = host.run(&guest("stay"), |config| config.resources = limited(64 << 20)).await;
+    written(&container).await;
+    assert_eq!(host.provider.live_resize(), LiveResize { cpu: false, memory: true });
+    let update = |resources| host.provider.update_container_resources(&container.id, resources);
+
+    let updated = update(limited(128 << 20)).await.unwrap();
+    assert_eq!((updated.state, &updated.resources), (ContainerState::Running, &limited(128 << 20)));
+    assert!(updated.revision > container.revision);
+    assert_eq!(host.status(&container).await, updated);
+
+    let error = update(limited(1)).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::ResourceExhausted, "it uses more: {error}");
+    let error = update(Resources { cpu_limit_millis: Some(1), ..limited(128 << 20) }).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unimplemented, "{error}");
+    assert_eq!(host.status(&container).await, updated, "nothing has changed");
+
+    host.provider.stop_container(&container.id, Duration::ZERO).await.unwrap();
+    assert_eq!(update(limited(64 << 20)).await.unwrap_err().kind, ErrorKind::InvalidArgument);
 }
