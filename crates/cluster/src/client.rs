@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{api_error, chain, undecodable};
 use crate::kubeconfig::{self, ConnectError};
-use coracle_core::token_bucket::TokenBucket;
 use crate::transport;
+use coracle_core::token_bucket::TokenBucket;
 
 /// Watches that share a connection. Servers and load balancers limit the streams of a connection (100 is the least that
 /// HTTP/2 recommends), and requests above the limit would wait for a watch to end.

@@ -40,12 +40,14 @@ pub(super) async fn run(
             Ok(()) => End::Returned,
             Err(error) => End::of(error),
         });
-        drop(hold);
-        handled?;
-        seat.done();
-        if service.instances.reuse.count == 1 {
-            return Ok(());
+        if handled.is_err() || service.instances.reuse.count == 1 {
+            // Whoever has the next turn may need the memory of this instance.
+            drop(store);
+            drop(hold);
+            return handled;
         }
+        drop(hold);
+        seat.done();
         next = seat.next(service, true).await;
     }
     Ok(())
