@@ -78,17 +78,27 @@ impl KubeGenericRuntimeManager {
         self.run_post_start_hook(pod, container, provider, started).await
     }
 
-    /// An instance that was made and did not start, as far as is known, makes room for the next one: should its start still
-    /// come through, there would be two. One that has started by now cannot be removed, and stays.
+    /// An instance that was made and did not start makes room for the next one: should its start still come through, there
+    /// would be two. One that has started by now, maybe to its end, is the next one.
     async fn remove_unstarted(
         &self,
         pod: &Pod,
         container: &Container,
         runtime: &RuntimePod,
     ) -> Result<(), SyncFailure> {
-        let unstarted = |c: &&RuntimeContainer| c.state == coracle_provider::ContainerState::Created;
-        let Some(last) = runtime.find(&container.name).filter(unstarted) else { return Ok(()) };
+        let unstarted = |c: &ContainerStatus| c.state == coracle_provider::ContainerState::Created;
+        let last = runtime.find(&container.name).filter(|last| unstarted(&last.status));
+        let Some(last) = last else { return Ok(()) };
         let Some(provider) = self.providers.by_name(last.provider) else { return Ok(()) };
+        let listed = provider.list_pod(&pod.uid()).await;
+        let listed = listed.map_err(|e| self.start_failure(pod, container, reason::CREATE_CONTAINER, &e))?;
+        if let Some(started) = listed.containers.into_iter().find(|c| c.id == last.id && !unstarted(c)) {
+            self.cache.set_container(provider.name(), started);
+            return Err(SyncFailure::new(
+                reason::CREATE_CONTAINER,
+                "its last instance has started after all",
+            ));
+        }
         let (removed_by, id) = (provider.clone(), last.id.clone());
         let remove = async move { removed_by.remove_container(&id).await };
         let removed = self.in_flight.change(provider.name(), &pod.uid(), remove).await;
