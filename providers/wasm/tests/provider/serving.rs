@@ -253,12 +253,11 @@ async fn one_instance_of_wasi_0_3_answers_many_requests_at_once() {
     let mut client = Client::connect(address).await;
     assert_eq!(client.get("/count").await.1, "1");
     let begun = Instant::now();
-    let slow = (0..8).map(|_| async move { Client::connect(address).await.get("/slow/300").await.0 });
-    let statuses = futures::future::join_all(slow).await;
-    assert!(statuses.iter().all(|status| *status == StatusCode::OK), "{statuses:?}");
-    assert!(begun.elapsed() < Duration::from_secs(2), "not one after another: {:?}", begun.elapsed());
-    let count: u32 = client.get("/count").await.1.parse().unwrap();
-    assert!(count > 2, "most went to the first instance: {count}");
+    let slow = (0..8).map(|_| async move { Client::connect(address).await.get("/count/1000").await.1 });
+    let counts = futures::future::join_all(slow).await;
+    assert!(begun.elapsed() < Duration::from_secs(6), "not one after another: {:?}", begun.elapsed());
+    // One that computes at that moment is spared, so there may be more of them, but not one for each request.
+    assert!(counts.iter().filter(|count| *count == "1").count() < 7, "{counts:?}");
 
     let (_, address) = serve_annotated(&host, "http-p3", &[("http-reuse-count", "1")]).await;
     let mut client = Client::connect(address).await;

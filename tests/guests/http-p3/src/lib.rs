@@ -1,6 +1,6 @@
 //! Answers HTTP requests. By path:
 //!
-//! - `/count` how many requests this instance has begun, this one included
+//! - `/count`, `/count/MILLISECONDS` how many requests this instance had begun with this one; at once, or after a while
 //! - `/echo` the request's body and its trailers, piece by piece
 //! - `/authority` the authority that the request names
 //! - `/header/NAME` a header of the request
@@ -30,7 +30,11 @@ impl wasip3::exports::http::handler::Guest for Http {
         let mut words = path.trim_start_matches('/').splitn(2, '/');
         let (route, rest) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         match route {
-            "count" => Ok(text(200, count.to_string())),
+            "count" => {
+                let milliseconds: u64 = rest.parse().unwrap_or_default();
+                monotonic_clock::wait_for(milliseconds * 1_000_000).await;
+                Ok(text(200, count.to_string()))
+            }
             "echo" => Ok(echo(request)),
             "authority" => Ok(text(200, request.get_authority().unwrap_or_default())),
             "header" => Ok(header(&request, rest)),
