@@ -17,18 +17,17 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     if args == ["--mutants"] {
         return mutants();
     }
-    let simulation = build(&paths::repository())?;
+    let simulation = build(&paths::repository(), &paths::cache().join("sim"))?;
     let status = Command::new(&simulation).args(args).status().context("cannot run the simulation")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Builds the simulation of a checkout. Tokio takes the seed of its choices only with a flag of its own, so this is built
 /// apart from everything else.
-fn build(checkout: &Path) -> Result<PathBuf> {
-    let target = paths::cache().join("sim");
+fn build(checkout: &Path, target: &Path) -> Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--locked", "--package", "coracle-sim", "--profile", "sim"]);
-    cargo.current_dir(checkout).env("CARGO_TARGET_DIR", &target).env("RUSTFLAGS", "--cfg tokio_unstable");
+    cargo.current_dir(checkout).env("CARGO_TARGET_DIR", target).env("RUSTFLAGS", "--cfg tokio_unstable");
     shell::step("building the simulation", || shell::run(&mut cargo))?;
     Ok(target.join("sim/coracle-sim"))
 }
@@ -36,12 +35,14 @@ fn build(checkout: &Path) -> Result<PathBuf> {
 /// Plants one bug after the other into a copy of the checkout. Each must make some seed fail.
 fn mutants() -> Result<ExitCode> {
     let scratch = paths::cache().join("mutants");
+    // With the results of sound code in one folder, cargo would take one for the other.
+    let target = paths::cache().join("mutants-target");
     let mut missed = Vec::new();
     for mutant in Mutant::all(&paths::repository().join("crates/sim/mutants"))? {
         let start = Instant::now();
         copy_checkout(&scratch)?;
         mutant.plant(&scratch)?;
-        let simulation = build(&scratch).with_context(|| format!("with {}", mutant.name))?;
+        let simulation = build(&scratch, &target).with_context(|| format!("with {}", mutant.name))?;
         let output = Command::new(simulation).args(["--seeds", MUTANT_SEEDS]).output()?;
         let report = String::from_utf8_lossy(&output.stdout);
         let last: Vec<&str> = report.lines().rev().filter(|line| !line.is_empty()).take(2).collect();

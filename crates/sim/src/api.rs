@@ -15,7 +15,9 @@ use coracle_core::ports::{
     ApiError, EventRecord, EventSink, ObjectKey, ObjectReader, StatusSink, StatusUpdate,
 };
 use jiff::SignedDuration;
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, PodStatus, Secret, Service};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, ContainerState, ContainerStatus, Node, Pod, PodStatus, Secret, Service,
+};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use parking_lot::Mutex;
@@ -194,6 +196,8 @@ impl Api {
             onto: pod.uid().to_string(),
             phase: status.phase.clone().unwrap_or_default(),
             restarts: restarts(&status),
+            running: ids(&status, |state| state.running.as_ref().map(|_| None)),
+            ended: ids(&status, |state| state.terminated.as_ref().map(|ended| ended.container_id.clone())),
         };
         self.put(&mut self.state.lock(), Pod { status: Some(status), ..(*pod).clone() });
         self.history.tell(&update.pod.uid(), fact);
@@ -202,8 +206,17 @@ impl Api {
 }
 
 fn restarts(status: &PodStatus) -> Vec<(String, i32)> {
+    containers(status).map(|c| (c.name.clone(), c.restart_count)).collect()
+}
+
+/// The ids of containers in a state; `is_in` may know the id better than the status as a whole does.
+fn ids(status: &PodStatus, is_in: impl Fn(&ContainerState) -> Option<Option<String>>) -> Vec<String> {
+    containers(status).filter_map(|c| is_in(c.state.as_ref()?)?.or_else(|| c.container_id.clone())).collect()
+}
+
+fn containers(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
     let lists = [&status.init_container_statuses, &status.container_statuses];
-    lists.into_iter().flatten().flatten().map(|c| (c.name.clone(), c.restart_count)).collect()
+    lists.into_iter().flatten().flatten()
 }
 
 #[async_trait]

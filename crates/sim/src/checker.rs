@@ -42,6 +42,8 @@ struct PodRecord {
     /// As the API has them.
     phase: String,
     restarts: BTreeMap<String, i32>,
+    /// Containers that have ended as far as the API knows.
+    told_ended: BTreeSet<String>,
     /// As the providers have them.
     instances: BTreeMap<String, Instance>,
     ready_sandboxes: BTreeSet<String>,
@@ -102,7 +104,9 @@ impl PodRecord {
                 }
                 None
             }
-            Fact::Patched { onto, phase, restarts } => self.patched(&record.uid, onto, phase, restarts),
+            Fact::Patched { onto, phase, restarts, running, ended } => self
+                .patched(&record.uid, onto, phase, restarts)
+                .or_else(|| self.patched_containers(running, ended)),
             Fact::Sandbox { id, ready } => self.sandbox(id, *ready),
             Fact::SandboxGone { id } => self.sandbox(id, false),
             Fact::CreateCalled { name, sandbox } => self.create_called(record.at, name, sandbox),
@@ -166,6 +170,14 @@ impl PodRecord {
                 return Some(("restart counts never fall", message));
             }
         }
+        None
+    }
+
+    fn patched_containers(&mut self, running: &[String], ended: &[String]) -> Option<Broken> {
+        if let Some(id) = running.iter().find(|id| self.told_ended.contains(*id)) {
+            return Some(("what has ended does not run again", format!("{id} is said to run")));
+        }
+        self.told_ended.extend(ended.iter().cloned());
         None
     }
 

@@ -35,6 +35,10 @@ pub(crate) enum Fact {
         onto: String,
         phase: String,
         restarts: Vec<(String, i32)>,
+        /// Ids of containers that run by it.
+        running: Vec<String>,
+        /// Ids of containers that have ended by it.
+        ended: Vec<String>,
     },
     Sandbox {
         id: String,

@@ -53,7 +53,18 @@ fn seen(grace: Option<i64>, phase: &str) -> Fact {
 
 fn patched(phase: &str, restarts: i32) -> Fact {
     let restarts = vec![("main".to_owned(), restarts)];
-    Fact::Patched { onto: "u".to_owned(), phase: phase.to_owned(), restarts }
+    Fact::Patched { onto: "u".to_owned(), phase: phase.to_owned(), restarts, running: vec![], ended: vec![] }
+}
+
+fn patched_onto(uid: &str, running: &[&str], ended: &[&str]) -> Fact {
+    let ids = |list: &[&str]| list.iter().map(|&id| id.to_owned()).collect();
+    Fact::Patched {
+        onto: uid.to_owned(),
+        phase: "Running".to_owned(),
+        restarts: vec![],
+        running: ids(running),
+        ended: ids(ended),
+    }
 }
 
 fn stop(seconds: u64) -> Fact {
@@ -123,8 +134,10 @@ fn statuses_that_must_not_be() {
     );
     assert_eq!(broken(vec![patched("Failed", 0), patched("Failed", 0)]), None);
     assert_eq!(broken(vec![patched("Running", 2), patched("Running", 1)]), Some("restart counts never fall"));
-    let onto_another = Fact::Patched { onto: "v".to_owned(), phase: "Running".to_owned(), restarts: vec![] };
-    assert_eq!(broken(vec![onto_another]), Some("a status belongs to one UID"));
+    assert_eq!(broken(vec![patched_onto("v", &[], &[])]), Some("a status belongs to one UID"));
+    let (runs, ended) = (|| patched_onto("u", &["a"], &[]), || patched_onto("u", &[], &["a"]));
+    assert_eq!(broken(vec![runs(), ended(), patched_onto("u", &["b"], &["a"])]), None);
+    assert_eq!(broken(vec![runs(), ended(), runs()]), Some("what has ended does not run again"));
 }
 
 #[test]
