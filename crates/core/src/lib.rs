@@ -43,4 +43,5 @@ pub mod runtime_state;
 pub mod sessions;
 pub mod status;
 pub mod token_bucket;
+mod whole_file;
 pub mod work_queue;

@@ -3,8 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{ResourceClaim, ResourceRequirements};
@@ -15,6 +14,7 @@ use super::state::PodResourceInfo;
 use crate::fieldpath::ResourceList;
 use crate::go_format;
 use crate::quantity::Quantity;
+use crate::whole_file;
 
 /// Why a file of allocations cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -102,15 +102,11 @@ pub(super) fn read(path: &Path) -> Result<Option<Entries>, CheckpointError> {
     Ok(Some(data.entries.into_iter().map(|(uid, entry)| (uid, entry.into())).collect()))
 }
 
-/// Replaces a file. It is not synced to the disk: it outlives this process, and containers do not outlive the machine.
+/// Replaces a file. Containers do not outlive the machine, so it need not either.
 pub(super) fn write(path: &Path, entries: &Entries) -> Result<(), CheckpointError> {
     let io = |error| CheckpointError::Io { path: path.into(), error };
     let text = encode(entries).map_err(|e| io(e.into()))?;
-    let temporary = path.with_extension("tmp");
-    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary);
-    file.and_then(|mut file| file.write_all(text.as_bytes()))
-        .and_then(|()| fs::rename(&temporary, path))
-        .map_err(io)
+    whole_file::replace(path, text.as_bytes()).map_err(io)
 }
 
 fn encode(entries: &Entries) -> serde_json::Result<String> {

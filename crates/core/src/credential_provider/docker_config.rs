@@ -83,7 +83,7 @@ impl DockerAuth {
         // As Go's encoder writes it.
         let json =
             json.unwrap_or_default().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
-        Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect()
+        format!("{:x}", Sha256::digest(json))
     }
 }
 

@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::credential_provider::Coordinates;
+use crate::whole_file::{self, TEMPORARY};
 
 const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 /// What older kubelets wrote; the same but for the name.
 const OLDER_API_VERSION: &str = "kubelet.config.k8s.io/v1alpha1";
 const PREFIX: &str = "sha256-";
-const TEMPORARY: &str = ".tmp";
 
 /// An image that was pulled, and with what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,8 +132,7 @@ pub(super) struct FileName(String);
 impl FileName {
     /// That of the record about an image or an image's id (`cacheFilename`).
     pub(super) fn of(key: &str) -> Self {
-        let hash: String = Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
-        Self(format!("{PREFIX}{hash}"))
+        Self(format!("{PREFIX}{:x}", Sha256::digest(key)))
     }
 }
 
@@ -143,7 +142,8 @@ fn read_all<T: DeserializeOwned>(folder: &Path) -> io::Result<(Vec<T>, Vec<FileN
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if !name.starts_with(PREFIX) || name.ends_with(TEMPORARY) {
+        let is_temporary = path.extension().is_some_and(|extension| extension == TEMPORARY);
+        if !name.starts_with(PREFIX) || is_temporary {
             continue;
         }
         match serde_json::from_slice::<serde_json::Value>(&fs::read(&path)?).and_then(checked) {
@@ -166,18 +166,10 @@ fn checked<T: DeserializeOwned>(value: serde_json::Value) -> serde_json::Result<
     serde_json::from_value(value)
 }
 
-/// As a whole or not at all.
 fn write(folder: &Path, key: &str, record: &impl Serialize) -> io::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let path = folder.join(FileName::of(key).0);
-    let temporary = path.with_extension(&TEMPORARY[1..]);
     let mut bytes = serde_json::to_vec(record)?;
     bytes.push(b'\n');
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(&bytes)?;
-    fs::rename(&temporary, &path)
+    whole_file::replace(&folder.join(FileName::of(key).0), &bytes)
 }
 
 fn delete(folder: &Path, key: &str) -> io::Result<()> {
