@@ -177,10 +177,21 @@ pub struct MemoryStats {
     pub working_set_bytes: u64,
     /// Bytes in use, caches included.
     pub usage_bytes: u64,
+    /// Bytes in use that no file stands behind.
+    pub rss_bytes: u64,
+}
+
+/// What something takes of a file system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskStats {
+    /// Bytes.
+    pub used_bytes: u64,
+    /// Inodes.
+    pub inodes_used: u64,
 }
 
 /// What a container has used.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ContainerStats {
     /// The provider's id.
     pub id: String,
@@ -194,4 +205,32 @@ pub struct ContainerStats {
     pub cpu_usage_core_nanos: u64,
     /// Memory.
     pub memory: MemoryStats,
+    /// What it wrote over its image; none where that is not known, or there is no such place.
+    pub writable_layer: Option<DiskStats>,
+}
+
+/// What a network interface of a pod has carried since it was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceStats {
+    /// Its name.
+    pub name: String,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Packets that could not be received.
+    pub rx_errors: u64,
+    /// Packets that could not be sent.
+    pub tx_errors: u64,
+}
+
+/// What the network of a sandbox has carried.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NetworkStats {
+    /// The sandbox.
+    pub sandbox_id: String,
+    /// When this was read.
+    pub timestamp: Timestamp,
+    /// Its interfaces, the default one first.
+    pub interfaces: Vec<InterfaceStats>,
 }

@@ -408,7 +408,8 @@ impl RuntimeService for FakeProvider {
             name: c.name.clone(),
             timestamp: (self.now)(),
             cpu_usage_core_nanos: 0,
-            memory: MemoryStats { working_set_bytes: usage, usage_bytes: usage },
+            memory: MemoryStats { working_set_bytes: usage, usage_bytes: usage, rss_bytes: usage },
+            writable_layer: None,
         };
         Ok(wanted.map(stats).collect())
     }

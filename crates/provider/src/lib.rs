@@ -23,8 +23,8 @@ mod snapshot;
 mod streaming;
 
 pub use container::{
-    ContainerConfig, ContainerPort, ContainerState, ContainerStats, ContainerStatus, EnvVar, MemoryStats,
-    Mount, Protocol, Resources,
+    ContainerConfig, ContainerPort, ContainerState, ContainerStats, ContainerStatus, DiskStats, EnvVar,
+    InterfaceStats, MemoryStats, Mount, NetworkStats, Protocol, Resources,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, EventStream};

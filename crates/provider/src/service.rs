@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::container::{ContainerConfig, ContainerStats, ContainerStatus, Resources};
+use crate::container::{ContainerConfig, ContainerStats, ContainerStatus, NetworkStats, Resources};
 use crate::error::{Error, Result};
 use crate::event::EventStream;
 use crate::image::{FsUsage, Image, ImageSpec, PullProgress, PullRequest};
@@ -141,6 +141,11 @@ pub trait RuntimeService: Send + Sync {
     /// What running containers have used: all, or those of one pod.
     async fn container_stats(&self, _pod_uid: Option<&str>) -> Result<Vec<ContainerStats>> {
         Err(Error::unimplemented("container statistics"))
+    }
+
+    /// What the networks of sandboxes have carried: all, or that of one pod. Those that nobody counts are left out.
+    async fn network_stats(&self, _pod_uid: Option<&str>) -> Result<Vec<NetworkStats>> {
+        Ok(Vec::new())
     }
 
     /// Goes on writing to a new log file after the old one was moved away.

@@ -175,7 +175,9 @@ impl Container {
             name: status.name.clone(),
             timestamp: Timestamp::now(),
             cpu_usage_core_nanos: guest.env.cpu.nanoseconds(),
-            memory: MemoryStats { working_set_bytes: bytes, usage_bytes: bytes },
+            memory: MemoryStats { working_set_bytes: bytes, usage_bytes: bytes, rss_bytes: bytes },
+            // An image's files are read only, and volumes are counted by themselves.
+            writable_layer: None,
         })
     }
 }
