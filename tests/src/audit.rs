@@ -1,5 +1,6 @@
 //! What nodes asked of the apiserver, from its audit log.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -29,6 +30,15 @@ pub struct Call {
     pub name: String,
     /// The HTTP status that it was answered with.
     pub code: u64,
+}
+
+/// How many calls there are of each kind: `patch pods/status`, …
+pub fn tally(calls: &[Call]) -> BTreeMap<String, usize> {
+    let mut counted = BTreeMap::new();
+    for call in calls {
+        *counted.entry(format!("{} {}", call.verb, call.resource)).or_default() += 1;
+    }
+    counted
 }
 
 /// The requests of a user, in their order.

@@ -25,16 +25,19 @@ pub struct Cluster {
 /// The control plane that all tests of this program share. It ends with the program.
 pub fn control_plane() -> Result<&'static ControlPlane> {
     static SHARED: OnceLock<Result<ControlPlane>> = OnceLock::new();
-    let shared = SHARED.get_or_init(|| {
-        let control_plane = ControlPlane::start()?;
-        install(&control_plane.kubectl())?;
-        Ok(control_plane)
-    });
+    let shared = SHARED.get_or_init(start_control_plane);
     shared.as_ref().map_err(|error| anyhow::anyhow!("the control plane did not start: {error:#}"))
 }
 
+/// A control plane for one test, which may stop it, set up for Coracle.
+pub fn start_control_plane() -> Result<ControlPlane> {
+    let control_plane = ControlPlane::start()?;
+    install(&control_plane.kubectl())?;
+    Ok(control_plane)
+}
+
 /// What a cluster gets for Coracle: deploy/runtimeclass.yaml.
-pub fn install(kubectl: &Kubectl) -> Result<()> {
+fn install(kubectl: &Kubectl) -> Result<()> {
     let class = programs::repository().join("deploy/runtimeclass.yaml");
     kubectl.apply(&std::fs::read_to_string(&class).with_context(|| class.display().to_string())?)
 }
@@ -59,11 +62,14 @@ impl Cluster {
     /// The same with a node whose KubeletConfiguration has these fields as well.
     pub fn with_configuration(test: &str, fields: &Value) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let control_plane = control_plane()?;
-        let name = format!("{test}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let kubectl = namespace(control_plane, &name)?;
-        let node = Node::start_with(control_plane, &name, fields)?;
+        Self::on(control_plane()?, &format!("{test}-{}", COUNT.fetch_add(1, Ordering::Relaxed)), fields)
+    }
+
+    /// The same on a control plane of the test's own, which it may stop.
+    pub fn on(control_plane: &ControlPlane, name: &str, fields: &Value) -> Result<Self> {
+        let kubectl = namespace(control_plane, name)?;
+        let node = Node::start_with(control_plane, name, fields)?;
         node.await_ready(&control_plane.kubectl())?;
-        Ok(Self { node, kubectl, name })
+        Ok(Self { node, kubectl, name: name.to_owned() })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -29,10 +30,14 @@ pub fn coracle() -> Result<PathBuf> {
     Ok(program)
 }
 
-/// The folder of the repository.
+/// The folder of the repository. Cargo says where that is when it runs a test: what it said at build time may be another
+/// checkout with the same cache.
 pub fn repository() -> &'static Path {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    tests.parent().unwrap_or(tests)
+    static REPOSITORY: OnceLock<PathBuf> = OnceLock::new();
+    REPOSITORY.get_or_init(|| {
+        let manifest = set("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        manifest.parent().unwrap_or(&manifest).to_path_buf()
+    })
 }
 
 fn current() -> Option<PathBuf> {

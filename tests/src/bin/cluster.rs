@@ -1,8 +1,7 @@
 //! A local cluster with one Coracle node, until Ctrl-C: `cargo xtask cluster`.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use coracle_tests::cluster;
-use coracle_tests::control_plane::ControlPlane;
 use coracle_tests::node::Node;
 use coracle_tests::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,8 +15,7 @@ fn main() -> Result<()> {
     };
 
     eprintln!("starting etcd, kube-apiserver, kube-controller-manager and kube-scheduler");
-    let control_plane = ControlPlane::start()?;
-    cluster::install(&control_plane.kubectl()).context("deploy/runtimeclass.yaml")?;
+    let control_plane = cluster::start_control_plane()?;
     eprintln!("starting a registry");
     let registry = Registry::start()?;
     let http = registry.push_guest("http")?;

@@ -1,8 +1,6 @@
 //! How often a node asks the apiserver, counted at the apiserver.
 
-use std::collections::BTreeMap;
-
-use coracle_tests::audit::Call;
+use coracle_tests::audit::{self, Call};
 use coracle_tests::cluster::{self, Cluster};
 
 use crate::support::{serve, soon};
@@ -27,16 +25,12 @@ fn a_pods_life_costs_four_calls() {
         .into_iter()
         .partition(|call| call.resource == "serviceaccounts/token" && matches!(call.code, 403 | 404));
     assert!(early.len() <= 5 * PODS, "{early:?}");
-    let mut counted = BTreeMap::new();
-    for call in answered {
-        *counted.entry(format!("{} {}", call.verb, call.resource)).or_insert(0) += 1;
-    }
     let expected = [
         ("create serviceaccounts/token", PODS),
         ("delete pods", PODS),
         ("patch pods/status", 2 * PODS), // Running, and how it ended
     ];
-    assert_eq!(counted, expected.map(|(call, count)| (call.to_owned(), count)).into());
+    assert_eq!(audit::tally(&answered), expected.map(|(call, count)| (call.to_owned(), count)).into());
 }
 
 /// What is asked because of pods, events aside: not the node's own upkeep.

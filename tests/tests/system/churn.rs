@@ -1,9 +1,8 @@
 //! Pods come and go in ways that only a real apiserver shows.
 
 use coracle_tests::cluster::{self, Cluster};
-use coracle_tests::control_plane::ControlPlane;
 use coracle_tests::http;
-use coracle_tests::node::{Node, condition};
+use coracle_tests::node::condition;
 use coracle_tests::wait::{self, Deadline};
 use serde_json::{Value, json};
 
@@ -79,21 +78,21 @@ fn a_pod_that_is_forced_out_and_made_anew_at_once_is_a_new_one() {
 fn pods_come_and_go_while_the_apiserver_restarts() {
     const ROUNDS: usize = 10;
     const PODS: usize = 20;
-    let mut control_plane = ControlPlane::start().unwrap();
-    cluster::install(&control_plane.kubectl()).unwrap();
-    let kubectl = cluster::namespace(&control_plane, "churn").unwrap();
-    let node = Node::start(&control_plane, "churn").unwrap();
-    node.await_ready(&control_plane.kubectl()).unwrap();
+    let mut control_plane = cluster::start_control_plane().unwrap();
+    let cluster = Cluster::on(&control_plane, "churn", &json!({})).unwrap();
+    let kubectl = &cluster.kubectl;
+    let mut spec = spec(&cluster, "Always", &json!([http_container("http")]));
+    spec["nodeName"] = json!(cluster.node.name());
 
     for round in 0..ROUNDS {
         let name = |number: usize| format!("pod-{round}-{number}");
-        let manifests: Vec<Value> = (0..PODS).map(|number| bound_pod(&name(number), node.name())).collect();
-        kubectl.create(&manifests.iter().map(Value::to_string).collect::<Vec<_>>().join("\n---\n")).unwrap();
+        let manifests: Vec<_> = (0..PODS).map(|number| pod(&name(number), &spec).to_string()).collect();
+        kubectl.create(&manifests.join("\n---\n")).unwrap();
         if round == 4 {
             control_plane.stop_apiserver().unwrap();
             control_plane.start_apiserver().unwrap();
         }
-        all(&kubectl, "Ready", |pods| {
+        all(kubectl, "Ready", |pods| {
             pods.len() == PODS && pods.iter().all(|pod| condition(pod, "Ready") == Some("True"))
         });
         kubectl.run(&["delete", "pods", "--all", "--wait=false"]).unwrap();
@@ -101,24 +100,10 @@ fn pods_come_and_go_while_the_apiserver_restarts() {
             control_plane.stop_apiserver().unwrap();
             control_plane.start_apiserver().unwrap();
         }
-        all(&kubectl, "gone", <[Value]>::is_empty);
+        all(kubectl, "gone", <[Value]>::is_empty);
     }
-    let folders = || std::fs::read_dir(node.root().join("pods")).unwrap().count();
+    let folders = || std::fs::read_dir(cluster.node.root().join("pods")).unwrap().count();
     wait::until("nothing is left of them", soon(), || folders() == 0).unwrap();
-}
-
-fn bound_pod(name: &str, node: &str) -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": { "name": name },
-        "spec": {
-            "nodeName": node,
-            "runtimeClassName": "wasm",
-            "terminationGracePeriodSeconds": 1,
-            "containers": [http_container("http")],
-        },
-    })
 }
 
 #[track_caller]

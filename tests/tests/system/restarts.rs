@@ -1,14 +1,13 @@
 //! The agent and the apiserver go and come back.
 
 use coracle_tests::cluster::{self, Cluster};
-use coracle_tests::control_plane::ControlPlane;
 use coracle_tests::http;
-use coracle_tests::node::{Node, condition};
+use coracle_tests::node::condition;
 use serde_json::json;
 
 use crate::support::{
-    ask, container, create, http_container, image, pod_ip, restarts, serve, soon, spec, status_of, until,
-    until_phase, until_ready,
+    ask, container, create, image, pod_ip, restarts, serve, soon, spec, status_of, until, until_phase,
+    until_ready,
 };
 
 #[test]
@@ -66,31 +65,12 @@ fn an_orderly_restart_keeps_the_pods() {
 
 #[test]
 fn nothing_is_lost_while_the_apiserver_is_away() {
-    let mut control_plane = ControlPlane::start().unwrap();
-    cluster::install(&control_plane.kubectl()).unwrap();
-    let kubectl = cluster::namespace(&control_plane, "away").unwrap();
-    let node = Node::start(&control_plane, "away").unwrap();
-    node.await_ready(&control_plane.kubectl()).unwrap();
-    let pod = |name: &str, container: &serde_json::Value, policy: &str| {
-        json!({
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": { "name": name },
-            "spec": {
-                "runtimeClassName": "wasm",
-                "restartPolicy": policy,
-                "terminationGracePeriodSeconds": 1,
-                "containers": [container],
-            },
-        })
-        .to_string()
-    };
-    let ready = |pod: &serde_json::Value| condition(pod, "Ready") == Some("True");
-    kubectl.create(&pod("http", &http_container("http"), "Always")).unwrap();
-    let ip = pod_ip(&kubectl.until("pod", "http", "it is Ready", soon(), ready).unwrap());
+    let mut control_plane = cluster::start_control_plane().unwrap();
+    let cluster = Cluster::on(&control_plane, "away", &json!({})).unwrap();
+    let ip = serve(&cluster, "http");
     // It ends while nobody can be told.
-    let ticking = json!({ "name": "main", "image": image("oom"), "args": ["64"] });
-    kubectl.create(&pod("ends", &ticking, "Never")).unwrap();
+    let ticking = json!([{ "name": "main", "image": image("oom"), "args": ["64"] }]);
+    create(&cluster, "ends", &spec(&cluster, "Never", &ticking));
 
     control_plane.stop_apiserver().unwrap();
     for _ in 0..20 {
@@ -103,14 +83,10 @@ fn nothing_is_lost_while_the_apiserver_is_away() {
     }
     control_plane.start_apiserver().unwrap();
 
-    kubectl
-        .until("pod", "ends", "its end is reported", soon(), |pod| pod["status"]["phase"] == "Succeeded")
-        .unwrap();
-    let http = kubectl.get("pod", "http").unwrap();
-    assert_eq!(restarts(&http, "http"), 0);
+    until_phase(&cluster, "ends", "Succeeded");
+    assert_eq!(restarts(&cluster.kubectl.get("pod", "http").unwrap(), "http"), 0);
     // And new work arrives.
-    kubectl.create(&pod("new", &http_container("http"), "Always")).unwrap();
-    kubectl.until("pod", "new", "it is Ready", soon(), ready).unwrap();
-    kubectl.run(&["delete", "pod", "http", "--wait=false"]).unwrap();
-    kubectl.until_gone("pod", "http", soon()).unwrap();
+    serve(&cluster, "new");
+    cluster.kubectl.run(&["delete", "pod", "http", "--wait=false"]).unwrap();
+    cluster.kubectl.until_gone("pod", "http", soon()).unwrap();
 }

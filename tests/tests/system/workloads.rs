@@ -9,8 +9,7 @@ use crate::support::{ask, http_container, image, pod_ip, soon};
 
 /// One node, so that the RuntimeClass alone leads to it.
 fn one_node(name: &str) -> (Node, ControlPlane) {
-    let control_plane = ControlPlane::start().unwrap();
-    cluster::install(&control_plane.kubectl()).unwrap();
+    let control_plane = cluster::start_control_plane().unwrap();
     let node = Node::start(&control_plane, name).unwrap();
     node.await_ready(&control_plane.kubectl()).unwrap();
     (node, control_plane)

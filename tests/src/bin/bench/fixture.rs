@@ -45,8 +45,7 @@ pub(crate) struct Seen {
 
 impl Fixture {
     pub(crate) async fn new() -> Result<Self> {
-        let control_plane = ControlPlane::start()?;
-        cluster::install(&control_plane.kubectl())?;
+        let control_plane = cluster::start_control_plane()?;
         cluster::namespace(&control_plane, "bench")?;
         let registry = Registry::start()?;
         let image = registry.push_guest("http")?;

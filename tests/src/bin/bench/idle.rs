@@ -1,9 +1,9 @@
 //! `idle`: a full node that has nothing to do.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
+use coracle_tests::audit;
 
 use crate::cpu;
 use crate::fixture::Fixture;
@@ -32,10 +32,7 @@ async fn measure() -> Result<Duration> {
     let (asked, used) = (fixture.calls()?.len(), cpu::time(agent)?);
     tokio::time::sleep(MINUTE).await;
     let used = cpu::time(agent)?.saturating_sub(used);
-    let mut calls: BTreeMap<String, usize> = BTreeMap::new();
-    for call in fixture.calls()?.split_off(asked) {
-        *calls.entry(format!("{} {}", call.verb, call.resource)).or_default() += 1;
-    }
+    let calls = audit::tally(&fixture.calls()?.split_off(asked));
     println!("  {PODS} HTTP pods for a minute: {} of CPU time, calls {calls:?}", Milliseconds(used));
     Ok(used)
 }
