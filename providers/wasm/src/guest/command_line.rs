@@ -4,32 +4,25 @@ use std::collections::HashMap;
 
 use coracle_provider::EnvVar;
 
-use crate::image::ImageConfig;
+use crate::image::{Artifact, ImageConfig};
 
 /// What containers have from their runtime.
 const HOSTNAME: &str = "HOSTNAME";
 
-/// The command line, as `command` and `args` of a container are documented: `command` replaces the image's
-/// entrypoint and its arguments, `args` alone replaces the arguments.
-///
-/// There is always a first argument, since guests take it for their own name: where neither the image nor the
-/// container gives one it is the last part of the image's name. It names no file: an image holds one program.
+/// The command line. Its first word is what a guest takes for its own name: in a container image that is the file that
+/// runs; an artifact has one program, and where neither it nor the container gives that a name it is the last part of
+/// the image's.
 pub(crate) fn arguments(
-    image: &ImageConfig,
+    artifact: &Artifact,
     image_name: &str,
     command: &[String],
     args: &[String],
 ) -> Vec<String> {
-    let (program, rest): (&[String], &[String]) = match (command, args) {
-        ([], []) => (&image.entrypoint, &image.cmd),
-        ([], args) => (&image.entrypoint, args),
-        (command, args) => (command, args),
-    };
-    let mut line = program.to_vec();
-    if line.is_empty() {
-        line.push(short_name(image_name).to_owned());
+    let image = &artifact.config;
+    let mut line = image.command_line(command, args);
+    if !artifact.is_named && command.is_empty() && image.entrypoint.is_empty() {
+        line.insert(0, short_name(image_name).to_owned());
     }
-    line.extend_from_slice(rest);
     line
 }
 
@@ -66,16 +59,25 @@ pub(crate) fn environment(
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
+    use crate::image::{WasmBlob, WasmKind};
 
     fn strings(list: &[&str]) -> Vec<String> {
         list.iter().map(|&s| s.to_owned()).collect()
     }
 
+    fn artifact(entrypoint: &[&str], cmd: &[&str], is_named: bool) -> Artifact {
+        let wasm = WasmBlob { digest: String::new(), path: PathBuf::new(), size: 0, kind: WasmKind::Module };
+        let config =
+            ImageConfig { entrypoint: strings(entrypoint), cmd: strings(cmd), ..ImageConfig::default() };
+        Artifact { manifest_digest: String::new(), wasm, config, is_named }
+    }
+
     #[test]
     fn command_and_args_replace_what_the_image_says() {
-        let image =
-            ImageConfig { entrypoint: strings(&["/e"]), cmd: strings(&["c"]), ..ImageConfig::default() };
+        let image = artifact(&["/e"], &["c"], false);
         let line = |command: &[&str], args: &[&str]| {
             arguments(&image, "hello:v1", &strings(command), &strings(args))
         };
@@ -87,11 +89,19 @@ mod tests {
 
     #[test]
     fn a_program_without_a_name_gets_the_image_s() {
-        let image = ImageConfig { cmd: strings(&["c"]), ..ImageConfig::default() };
+        let image = artifact(&[], &["c"], false);
         for name in ["localhost:5000/team/hello:v1", "hello", "example.com/a/hello@sha256:00"] {
             assert_eq!(arguments(&image, name, &[], &[]), ["hello", "c"]);
         }
         assert_eq!(arguments(&image, "hello", &[], &strings(&["-v"])), ["hello", "-v"]);
+    }
+
+    #[test]
+    fn in_a_container_image_the_first_word_is_the_program_s_own() {
+        let image = artifact(&[], &["app.wasm", "-v"], true);
+        assert_eq!(arguments(&image, "hello", &[], &[]), ["app.wasm", "-v"]);
+        assert_eq!(arguments(&image, "hello", &[], &strings(&["b.wasm"])), ["b.wasm"]);
+        assert_eq!(arguments(&image, "hello", &strings(&["b.wasm"]), &[]), ["b.wasm"]);
     }
 
     #[test]

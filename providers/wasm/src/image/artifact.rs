@@ -11,6 +11,9 @@ pub struct Artifact {
     pub wasm: WasmBlob,
     /// How the image wants it to be run.
     pub config: ImageConfig,
+    /// It is a file of a container image: the first word of the command line names it. Otherwise that word is only
+    /// what the program is called.
+    pub is_named: bool,
 }
 
 /// A Wasm binary on disk. The file never changes while an image needs it; it may be unlinked after that.

@@ -46,7 +46,9 @@ pub(super) enum FormatError {
     Spin,
     #[error("has a configuration that does not parse: {0}")]
     Config(String),
-    #[error("names no entry point; set ENTRYPOINT to the .wasm file")]
+    #[error(
+        "names no entry point; set `command` of the container, or ENTRYPOINT of the image, to the .wasm file in it"
+    )]
     NoEntryPoint,
 }
 
@@ -95,10 +97,20 @@ impl Manifest {
 }
 
 impl ImageConfig {
-    /// The paths at which the program may be that the command line begins with.
-    pub(super) fn entry_files(&self) -> Result<Vec<String>, FormatError> {
-        let name = self.entrypoint.first().or(self.cmd.first()).filter(|name| !name.is_empty());
-        Ok(files_named(name.ok_or(FormatError::NoEntryPoint)?, &self.working_dir))
+    /// The paths at which the program may be that the command line begins with; none if the image has no command line.
+    pub(super) fn entry_files(&self) -> Option<Vec<String>> {
+        let name = self.entrypoint.first().or(self.cmd.first()).filter(|name| !name.is_empty())?;
+        Some(files_named(name, &self.working_dir))
+    }
+
+    /// The command line, as `command` and `args` of a container are documented: `command` replaces the image's
+    /// entry point and its arguments, `args` alone replaces the arguments.
+    pub(crate) fn command_line(&self, command: &[String], args: &[String]) -> Vec<String> {
+        match (command, args) {
+            ([], []) => [self.entrypoint.as_slice(), &self.cmd].concat(),
+            ([], args) => [&self.entrypoint, args].concat(),
+            (command, args) => [command, args].concat(),
+        }
     }
 }
 
@@ -313,7 +325,7 @@ mod tests {
         let files = |config: ImageConfig| config.entry_files().map(|files| files.join(" "));
         assert_eq!(files(config(&["/a.wasm", "b"], &["c"], "/w")).unwrap(), "/a.wasm");
         assert_eq!(files(config(&[], &["a.wasm"], "/w")).unwrap(), "/w/a.wasm /a.wasm");
-        assert_eq!(files(config(&[], &[], "/w")), Err(FormatError::NoEntryPoint));
-        assert_eq!(files(config(&[""], &[], "/w")), Err(FormatError::NoEntryPoint));
+        assert_eq!(files(config(&[], &[], "/w")), None);
+        assert_eq!(files(config(&[""], &[], "/w")), None);
     }
 }

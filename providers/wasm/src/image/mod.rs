@@ -202,7 +202,7 @@ impl ImageStore {
         let (usage, file_system) = self.blocking(look).await.map_err(|error| error.for_image("*"))?;
         let images = self.store.list();
         let programs = self.programs.lock();
-        let artifacts = images.iter().map(|named| &named.image.artifact);
+        let artifacts = images.iter().filter_map(|named| named.image.artifact.as_ref());
         let artifacts = artifacts.chain(programs.iter().map(|program| &program.artifact));
         let mut binaries: Vec<&str> = artifacts.map(|artifact| artifact.wasm.digest.as_str()).collect();
         binaries.sort_unstable();
@@ -215,11 +215,6 @@ impl ImageStore {
             capacity_bytes: file_system.f_blocks.saturating_mul(file_system.f_frsize),
             available_bytes: file_system.f_bavail.saturating_mul(file_system.f_frsize),
         })
-    }
-
-    /// The program that an image which is present is for. `image` is a reference or an [`Image::id`].
-    pub fn artifact(&self, image: &str) -> Result<Arc<Artifact>> {
-        Ok(self.present(image)?.image.artifact.clone())
     }
 
     fn present(&self, image: &str) -> Result<Named> {
@@ -248,16 +243,17 @@ impl ImageStore {
     }
 
     fn describe(&self, named: &Named) -> Image {
-        let artifact = &named.image.artifact;
         let files: u64 = named.image.files.iter().map(|(_, size)| size).sum();
+        let prepared = |artifact: &Arc<Artifact>| self.prepare.prepared_bytes(&artifact.wasm.digest);
         let (repo_digests, repo_tags) = named.names.iter().cloned().partition(|name| is_digest_name(name));
         Image {
-            id: artifact.manifest_digest.clone(),
+            id: named.image.digest().to_string(),
             repo_tags,
             repo_digests,
-            size_bytes: files + self.prepare.prepared_bytes(&artifact.wasm.digest),
+            size_bytes: files + named.image.artifact.as_ref().map_or(0, prepared),
             kind: ArtifactKind::Wasm,
-            username: artifact.config.user.clone(),
+            uid: None,
+            username: named.image.config.user.clone(),
             annotations: named.image.annotations.clone(),
             pinned: false,
         }

@@ -11,7 +11,7 @@ use coracle_provider::Result;
 use super::artifact::Artifact;
 use super::digest::Digest;
 use super::error::ImageError;
-use super::format::{Content, files_named};
+use super::format::{Content, FormatError, files_named};
 use super::manifest::{Document, ManifestError};
 use super::store::{FileKey, Lease, Named};
 use super::{ImageStore, rootfs};
@@ -26,19 +26,34 @@ pub(super) struct Program {
 }
 
 impl ImageStore {
-    /// What to run for an image that is present and a container's `command`, which may be empty. `image` is a reference
-    /// or an `Image::id`.
-    pub async fn program(&self, image: &str, command: &[String], working_dir: &str) -> Result<Arc<Artifact>> {
+    /// What to run for an image that is present, and a container's `command`, `args` and `workingDir`, each of which may
+    /// be empty. `image` is a reference or an `Image::id`.
+    pub async fn program(
+        &self,
+        image: &str,
+        command: &[String],
+        args: &[String],
+        working_dir: &str,
+    ) -> Result<Arc<Artifact>> {
         let named = self.present(image)?;
-        let artifact = &named.image.artifact;
+        let (own, config) = (&named.image.artifact, &named.image.config);
         // In a Wasm artifact there are no files: the first word is a name for the only program there is.
-        let (Some(word), Some(_)) = (command.first(), named.image.unpacked()) else {
-            return Ok(artifact.clone());
+        if let Some(own) = own.as_ref().filter(|_| !named.image.is_container_image()) {
+            return Ok(own.clone());
+        }
+        let line = config.command_line(command, args);
+        let Some(word) = line.first().filter(|word| !word.is_empty()) else {
+            return Err(ImageError::from(FormatError::NoEntryPoint).for_image(image));
         };
-        let working_dir = if working_dir.is_empty() { &artifact.config.working_dir } else { working_dir };
-        let files = files_named(word, working_dir);
-        if artifact.config.entry_files().is_ok_and(|own| own == files) {
-            return Ok(artifact.clone());
+        let files = match command {
+            // The image's own word, in the image's own directory.
+            [] if Some(word) == config.entrypoint.first().or(config.cmd.first()) => {
+                files_named(word, &config.working_dir)
+            }
+            _ => files_named(word, if working_dir.is_empty() { &config.working_dir } else { working_dir }),
+        };
+        if let Some(own) = own.as_ref().filter(|_| config.entry_files().is_some_and(|entry| entry == files)) {
+            return Ok(own.clone());
         }
         let known = {
             let programs = self.programs.lock();
@@ -96,8 +111,12 @@ impl ImageStore {
                 store.unpack(&lease, &layers, location, max_binary)
             })
             .await?;
-        let wasm = self.prepare_binary(key).await?;
-        Ok(Arc::new(Artifact { wasm, ..(*named.image.artifact).clone() }))
+        Ok(Arc::new(Artifact {
+            manifest_digest: named.image.digest().to_string(),
+            wasm: self.prepare_binary(key).await?,
+            config: named.image.config.clone(),
+            is_named: true,
+        }))
     }
 
     /// Gives up the programs of an image that goes.

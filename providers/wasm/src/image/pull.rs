@@ -96,9 +96,11 @@ impl ImageStore {
         progress.preparing();
         let unpacked = match manifest.content()? {
             Content::Layers(_) => None,
-            Content::Archives(layers) => Some(self.unpack(lease, &digest, layers, &config).await?),
+            Content::Archives(layers) => self.unpack(lease, &digest, layers, &config).await?,
         };
-        self.prepare_binary(binary_of(&manifest, &config, unpacked.as_ref())?).await?;
+        if let Some(binary) = binary_of(&manifest, &config, unpacked.as_ref())? {
+            self.prepare_binary(binary).await?;
+        }
         Ok(Pulled { manifest: digest, unpacked, names })
     }
 
@@ -159,27 +161,27 @@ impl ImageStore {
         Ok(manifest.image_config(&bytes)?)
     }
 
-    /// Takes the binary that the entry point names out of the layers. An earlier pull may have done so.
+    /// Takes the binary that the entry point, if there is one, names out of the layers. An earlier pull may have done so.
     async fn unpack(
         &self,
         lease: &Lease,
         manifest: &Digest,
         layers: &[Descriptor],
         config: &ImageConfig,
-    ) -> Result<Digest, ImageError> {
+    ) -> Result<Option<Digest>, ImageError> {
         let (store, lease) = (self.store.clone(), lease.clone());
         let known = store.by_digest(manifest).and_then(|named| named.image.unpacked());
-        let entry_files = config.entry_files()?;
+        let Some(entry_files) = config.entry_files() else { return Ok(None) };
         let layers: Vec<_> = layers.iter().map(|layer| store.path(&FileKey::blob(&layer.digest))).collect();
         let (max_binary, max_unpacked) = (self.options.max_layer_bytes, self.options.max_image_bytes);
         self.blocking(move || {
             if let Some((unpacked, size)) = known
                 && store.hold(&lease, &FileKey::unpacked(&unpacked), size)
             {
-                return Ok(unpacked);
+                return Ok(Some(unpacked));
             }
             let location = rootfs::locate(&layers, &entry_files, max_unpacked)?;
-            Ok(store.unpack(&lease, &layers, location, max_binary)?.digest)
+            Ok(Some(store.unpack(&lease, &layers, location, max_binary)?.digest))
         })
         .await
     }

@@ -31,7 +31,10 @@ impl Shared {
         {
             return Ok(existing.status());
         }
-        let artifact = self.images.program(&config.image_ref, &config.command, &config.working_dir).await?;
+        let artifact = self
+            .images
+            .program(&config.image_ref, &config.command, &config.args, &config.working_dir)
+            .await?;
         let program =
             self.programs.get(&artifact.wasm, self.guests.files()).await.map_err(|error| Error {
                 message: format!(
@@ -88,7 +91,7 @@ impl Shared {
         let environment = environment(&sandbox.hostname, image, &config.envs);
         let log = self.logs.log(status.log_path.clone());
         Ok(Arc::new(ContainerEnv {
-            arguments: arguments(image, &config.image.image, &config.command, &config.args),
+            arguments: arguments(artifact, &config.image.image, &config.command, &config.args),
             config: Arc::new(environment.iter().cloned().collect()),
             environment,
             working_dir: working_dir.clone(),

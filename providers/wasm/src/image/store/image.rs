@@ -20,7 +20,10 @@ const NAME_ANNOTATION: &str = "org.opencontainers.image.ref.name";
 /// An image and the files that it is made of.
 #[derive(Debug)]
 pub(in crate::image) struct StoredImage {
-    pub(in crate::image) artifact: Arc<Artifact>,
+    /// What it runs by itself; none for a container image without an entry point, of which containers name a file.
+    pub(in crate::image) artifact: Option<Arc<Artifact>>,
+    pub(in crate::image) config: ImageConfig,
+    is_container_image: bool,
     /// Annotations of the manifest.
     pub(in crate::image) annotations: BTreeMap<String, String>,
     /// Every file that the image needs, with its size.
@@ -43,16 +46,20 @@ impl StoredImage {
         };
         let config = manifest.image_config(&read_checked(layout, &manifest.config.digest)?)?;
         let wasm = binary_of(&manifest, &config, unpacked)?;
-        let files = files(layout, manifest_digest, &manifest, &wasm)?;
-        let path = layout.path(&wasm);
-        let wasm = WasmBlob {
-            digest: wasm.digest.to_string(),
-            size: fs::metadata(&path)?.len(),
-            kind: wasm_file::peek(&path)?,
-            path,
+        let files = files(layout, manifest_digest, &manifest, wasm.as_ref())?;
+        let is_container_image = matches!(manifest.content()?, Content::Archives(_));
+        let artifact = |wasm| {
+            Arc::new(Artifact {
+                manifest_digest: manifest_digest.to_string(),
+                wasm,
+                config: config.clone(),
+                is_named: is_container_image,
+            })
         };
         Ok(Self {
-            artifact: Arc::new(Artifact { manifest_digest: manifest_digest.to_string(), wasm, config }),
+            artifact: wasm.map(|wasm| blob(layout, &wasm)).transpose()?.map(artifact),
+            config,
+            is_container_image,
             annotations: manifest.annotations.clone().unwrap_or_default(),
             files,
             descriptor: describe(&manifest, manifest_digest, bytes.len() as u64, unpacked),
@@ -62,6 +69,11 @@ impl StoredImage {
     /// The digest of the manifest.
     pub(in crate::image) fn digest(&self) -> &Digest {
         &self.descriptor.digest
+    }
+
+    /// Whether the command line of a container names a file of it.
+    pub(in crate::image) fn is_container_image(&self) -> bool {
+        self.is_container_image
     }
 
     /// The binary that was unpacked from archives, and its size.
@@ -78,15 +90,26 @@ impl StoredImage {
     }
 }
 
-/// The file that holds the binary of an image; from archives it has been unpacked to `unpacked`.
+fn blob(layout: &Layout, wasm: &FileKey) -> Result<WasmBlob, ImageError> {
+    let path = layout.path(wasm);
+    Ok(WasmBlob {
+        digest: wasm.digest.to_string(),
+        size: fs::metadata(&path)?.len(),
+        kind: wasm_file::peek(&path)?,
+        path,
+    })
+}
+
+/// The file that holds the binary of an image, if it says which one; from archives it has been unpacked to `unpacked`.
 pub(in crate::image) fn binary_of(
     manifest: &Manifest,
     config: &ImageConfig,
     unpacked: Option<&Digest>,
-) -> Result<FileKey, ImageError> {
+) -> Result<Option<FileKey>, ImageError> {
     match (manifest.content()?, unpacked) {
-        (Content::Layers(layers), _) => Ok(FileKey::blob(&wasm_layer(&layers, config)?.digest)),
-        (Content::Archives(_), Some(unpacked)) => Ok(FileKey::unpacked(unpacked)),
+        (Content::Layers(layers), _) => Ok(Some(FileKey::blob(&wasm_layer(&layers, config)?.digest))),
+        (Content::Archives(_), Some(unpacked)) => Ok(Some(FileKey::unpacked(unpacked))),
+        (Content::Archives(_), None) if config.entry_files().is_none() => Ok(None),
         (Content::Archives(_), None) => Err(FormatError::NoEntryPoint.into()),
     }
 }
@@ -116,11 +139,13 @@ fn files(
     layout: &Layout,
     manifest_digest: &Digest,
     manifest: &Manifest,
-    wasm: &FileKey,
+    wasm: Option<&FileKey>,
 ) -> Result<Vec<(FileKey, u64)>, ImageError> {
     let mut files: Vec<(FileKey, u64)> = Vec::new();
     let declared = manifest.blobs().map(|blob| (FileKey::blob(&blob.digest), Some(blob.size)));
-    for (key, declared) in declared.chain([(FileKey::blob(manifest_digest), None), (wasm.clone(), None)]) {
+    let own =
+        [Some(FileKey::blob(manifest_digest)), wasm.cloned()].into_iter().flatten().map(|key| (key, None));
+    for (key, declared) in declared.chain(own) {
         if files.iter().any(|(known, _)| *known == key) {
             continue;
         }

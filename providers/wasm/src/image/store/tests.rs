@@ -140,8 +140,9 @@ fn images_are_there_again_after_a_restart() {
     let named = store.by_name("example.com/a:2").unwrap();
     assert_eq!(named.image.digest(), &first);
     assert_eq!(named.names.len(), 2);
-    assert_eq!(named.image.artifact.wasm.kind, WasmKind::Module);
-    assert_eq!(fs::read(&named.image.artifact.wasm.path).unwrap(), wasm("a"));
+    let artifact = named.image.artifact.as_ref().unwrap();
+    assert_eq!(artifact.wasm.kind, WasmKind::Module);
+    assert_eq!(fs::read(&artifact.wasm.path).unwrap(), wasm("a"));
     assert!(store.by_digest(&second).is_some());
     assert!(bed.forgotten.0.lock().is_empty());
 }

@@ -99,9 +99,14 @@ impl Bed {
         count("blobs/sha256") + count("unpacked/sha256") + count("tmp")
     }
 
+    /// What an image that is present runs by itself.
+    pub(super) fn artifact(&self, image: &str) -> Result<Arc<Artifact>> {
+        Ok(self.store.present(image)?.image.artifact.clone().unwrap())
+    }
+
     /// The bytes that would be run for an image.
     pub(super) fn binary(&self, image: &str) -> Vec<u8> {
-        let artifact = self.store.artifact(image).unwrap();
+        let artifact = self.artifact(image).unwrap();
         let bytes = std::fs::read(&artifact.wasm.path).unwrap();
         assert_eq!(artifact.wasm.digest, Digest::of(&bytes).to_string());
         bytes

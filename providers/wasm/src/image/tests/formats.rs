@@ -1,5 +1,7 @@
 //! Every way to put Wasm into a registry, and those that are not taken.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::json;
 
 use super::super::*;
@@ -61,7 +63,7 @@ async fn every_format_becomes_an_artifact() {
         assert_eq!(image.id, pieces.digest().to_string(), "{name}");
         assert_eq!(image.kind, ArtifactKind::Wasm);
 
-        let artifact = bed.store.artifact(&image.id).unwrap();
+        let artifact = bed.artifact(&image.id).unwrap();
         let (kind, wasm) = match is_component {
             true => (WasmKind::Component, component()),
             false => (WasmKind::Module, module()),
@@ -92,7 +94,7 @@ async fn the_configuration_of_a_container_image_comes_along() {
         working_dir: "/srv".to_owned(),
         user: "1000:1000".to_owned(),
     };
-    assert_eq!(bed.store.artifact(&reference).unwrap().config, expected);
+    assert_eq!(bed.artifact(&reference).unwrap().config, expected);
 }
 
 #[tokio::test]
@@ -116,7 +118,7 @@ async fn a_command_names_another_program_of_a_container_image() {
             (&artifact, &["anything"], "", module()),
         ] {
             let command: Vec<String> = command.iter().map(|&word| word.to_owned()).collect();
-            let program = bed.store.program(image, &command, working_dir).await.unwrap();
+            let program = bed.store.program(image, &command, &[], working_dir).await.unwrap();
             assert_eq!(std::fs::read(&program.wasm.path).unwrap(), expected, "{command:?}");
             assert!(bed.compiler.prepared.lock().contains(&program.wasm.digest));
         }
@@ -124,7 +126,7 @@ async fn a_command_names_another_program_of_a_container_image() {
     for (command, reason) in
         [("/none.wasm", "has no file \"/none.wasm\""), ("/text", "neither a WebAssembly module")]
     {
-        let error = bed.store.program(&reference, &[command.to_owned()], "").await.unwrap_err();
+        let error = bed.store.program(&reference, &[command.to_owned()], &[], "").await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::ImageUnusable);
         assert!(error.message.contains(reason), "{error}");
     }
@@ -140,7 +142,7 @@ async fn a_command_names_another_program_of_a_container_image() {
     assert_eq!(bed.files(), before);
     let other = Digest::of(&component()).to_string();
     assert!(!bed.compiler.prepared.lock().contains(&other));
-    bed.store.program(&reference, &["other.wasm".to_owned()], "").await.unwrap();
+    bed.store.program(&reference, &["other.wasm".to_owned()], &[], "").await.unwrap();
     assert!(bed.compiler.prepared.lock().contains(&other));
     bed.store.remove(&ImageSpec::new(&reference)).await.unwrap();
     bed.store.remove(&ImageSpec::new(&artifact)).await.unwrap();
@@ -217,12 +219,45 @@ async fn an_entry_point_that_is_not_there_is_named() {
     for (entrypoint, reason) in [
         (vec!["/other.wasm"], "has no file \"/other.wasm\", which its entry point names"),
         (vec!["wasmtime", "/app.wasm"], "has no file \"/srv/wasmtime\""),
-        (vec![], "names no entry point"),
     ] {
         let pieces = Pieces::container(layer.clone(), &entrypoint);
         let error = bed.refused(&registry.push("app:v1", &pieces).await).await;
         assert!(error.message.contains(reason), "{error}");
     }
+}
+
+#[tokio::test]
+async fn without_an_entry_point_the_container_names_the_program() {
+    let registry = Registry::start();
+    let mut bed = Bed::new();
+    let layer = gzip(&tar(&[("app.wasm", &module()), ("srv/other.wasm", &component())]));
+    let pieces = Pieces::container(layer, &[]);
+    let reference = registry.push("app:v1", &pieces).await;
+    let image = bed.pull(&reference).await.unwrap();
+    assert_eq!((image.id.as_str(), bed.compiler.runs.load(Ordering::SeqCst)), (pieces.digest().as_str(), 0));
+    for _ in 0..2 {
+        let error = bed.store.program(&reference, &[], &[], "").await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::ImageUnusable);
+        assert!(error.message.contains("set `command` of the container"), "{error}");
+        for (command, args, expected) in [
+            (&["/app.wasm"][..], &[][..], module()),
+            (&["other.wasm"], &["/app.wasm"], component()),
+            // Arguments take the place of CMD, which is where a container's program is without ENTRYPOINT.
+            (&[], &["/app.wasm", "-v"], module()),
+        ] {
+            let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+            let program = bed.store.program(&reference, &owned(command), &owned(args), "").await.unwrap();
+            assert_eq!(std::fs::read(&program.wasm.path).unwrap(), expected, "{command:?} {args:?}");
+        }
+        bed.pull(&reference).await.unwrap();
+        let (options, compiler) = (Options::new(bed.dir.path()), bed.compiler.clone());
+        bed.store = {
+            drop(std::mem::replace(&mut bed.store, Bed::new().store));
+            ImageStore::open(options, compiler).unwrap()
+        };
+    }
+    bed.store.remove(&ImageSpec::new(&reference)).await.unwrap();
+    assert_eq!(bed.files(), 0);
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ async fn every_name_of_an_image_leads_to_it() {
         assert_eq!(status(&bed, name).await.as_ref(), Some(&image), "{name}");
     }
     assert_eq!(status(&bed, &format!("{untagged}:other")).await, None);
-    assert_eq!(bed.store.artifact("example.com/none").unwrap_err().kind, ErrorKind::NotFound);
+    assert_eq!(bed.artifact("example.com/none").unwrap_err().kind, ErrorKind::NotFound);
     assert_eq!(
         bed.store.status(&ImageSpec::new("Not A Name")).await.unwrap_err().kind,
         ErrorKind::InvalidImageName

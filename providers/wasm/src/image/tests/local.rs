@@ -12,7 +12,7 @@ async fn on_a_node_they_are_refused() {
         for error in [
             bed.refused(file).await,
             bed.store.status(&ImageSpec::new(file)).await.unwrap_err(),
-            bed.store.artifact(file).unwrap_err(),
+            bed.artifact(file).unwrap_err(),
         ] {
             assert_eq!(error.kind, ErrorKind::InvalidImageName);
             assert!(error.message.contains("local files work only in `coracle run`"), "{error}");
@@ -40,7 +40,7 @@ async fn where_they_are_allowed_they_are_read_anew_when_they_change() {
     let second = bed.pull(name).await.unwrap();
     assert_ne!(first.id, second.id);
     assert_eq!(bed.binary(name), component());
-    assert_eq!(bed.store.artifact(&first.id).unwrap().wasm.kind, WasmKind::Module);
+    assert_eq!(bed.artifact(&first.id).unwrap().wasm.kind, WasmKind::Module);
 
     fs::remove_file(&path).unwrap();
     assert!(!is_present().await);

@@ -180,7 +180,7 @@ async fn container_images_of_crane_and_skopeo_are_run() {
         for reference in references {
             bed.pull(&reference).await.unwrap_or_else(|error| panic!("{reference}: {error}"));
             assert_eq!(bed.binary(&reference), module(), "{reference}");
-            assert_eq!(bed.store.artifact(&reference).unwrap().config, expected, "{reference}");
+            assert_eq!(bed.artifact(&reference).unwrap().config, expected, "{reference}");
         }
     }
 }
