@@ -7,6 +7,7 @@ use anyhow::Context;
 use coracle_cluster::NodeWatch;
 use coracle_core::ports::ObjectReader;
 use coracle_wasm::network::{Network, NetworkConfig, PodRangeConfig};
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 
 /// How long a new Node waits for a controller to give it a range. A cluster whose ranges come from elsewhere never
@@ -22,10 +23,7 @@ pub(super) async fn set_up(
     node_addresses: Vec<IpAddr>,
 ) -> anyhow::Result<Network> {
     let range = match pod_range(configured_range, node, objects).await {
-        Some(range) => {
-            let range = range.parse().with_context(|| format!("the pod range {range:?} is not a CIDR"))?;
-            PodRangeConfig::Assigned(range)
-        }
+        Some(ranges) => PodRangeConfig::Assigned(parse(&ranges)?),
         None => PodRangeConfig::None,
     };
     let config = NetworkConfig { pod_range: range, node_addresses, ..NetworkConfig::default() };
@@ -53,6 +51,16 @@ async fn pod_range(configured: &str, node: &NodeWatch, objects: &dyn ObjectReade
     tokio::time::timeout(WAIT_FOR_RANGE, given).await.ok()
 }
 
+/// As upstream's `podCIDR`: one range, or two with a comma between them.
+fn parse(ranges: &str) -> anyhow::Result<Vec<IpNet>> {
+    let parse = |range: &str| {
+        range.trim().parse().with_context(|| format!("the pod range {ranges:?} is neither a CIDR nor two"))
+    };
+    ranges.split(',').map(parse).collect()
+}
+
 fn range_of(node: &Node) -> Option<String> {
-    node.spec.as_ref()?.pod_cidr.clone().filter(|range| !range.is_empty())
+    let spec = node.spec.as_ref()?;
+    let all = spec.pod_cidrs.clone().filter(|ranges| !ranges.is_empty());
+    all.map(|ranges| ranges.join(",")).or_else(|| spec.pod_cidr.clone().filter(|range| !range.is_empty()))
 }

@@ -92,7 +92,7 @@ impl Node {
         };
         let config = PodConfig::new(vec![Arc::new(FixedSource::new(pods.clone()))]);
         let resolver_config =
-            resolver_config(network.pod_range().is_some(), RESOLV_CONF, SYSTEMD_RESOLV_CONF);
+            resolver_config(!network.pod_ranges().is_empty(), RESOLV_CONF, SYSTEMD_RESOLV_CONF);
         let options = options(root, resolver_config, reports);
         let kubelet = Kubelet::new(options, deps, config.sources_ready());
         let (updates, mut sources) = config.start();

@@ -7,9 +7,9 @@ use ipnet::{IpNet, Ipv4Net};
 /// The pod network could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
-    /// Pods have IPv4 addresses only.
-    #[error("the pod range {0} is IPv6: Wasm pods have IPv4 addresses only, give the node an IPv4 range")]
-    Ipv6Range(IpNet),
+    /// Neither one range nor one of each family.
+    #[error("the pod ranges {0:?} must be one range, or one of each family (IPv4 and IPv6)")]
+    Ranges(String),
     /// The range has no size that works.
     #[error("the pod range {range} must be between /{shortest} and /{longest}")]
     RangeSize {
@@ -24,7 +24,7 @@ pub enum NetworkError {
     #[error("the pod range {range} cannot be used: {by}")]
     RangeInUse {
         /// The range.
-        range: Ipv4Net,
+        range: IpNet,
         /// What uses it.
         by: String,
     },
@@ -35,7 +35,7 @@ pub enum NetworkError {
     #[error(
         "this node's firewall drops packets between pods: have its FORWARD chain accept {0} (Docker drops by default)"
     )]
-    NotForwarding(Ipv4Net),
+    NotForwarding(IpNet),
     /// The kernel refused a step.
     #[error("cannot {action}: {source}")]
     System {

@@ -10,7 +10,6 @@ use rtnetlink::sys::Socket;
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 
 use super::NetworkError;
-use super::range::PodRange;
 
 /// The rule, as long as this is held.
 pub(super) struct Masquerade {
@@ -25,11 +24,11 @@ impl std::fmt::Debug for Masquerade {
 
 impl Masquerade {
     /// Adds the rule to the namespace of the current thread. Needs Linux 5.12.
-    pub(super) fn add(range: PodRange) -> Result<Self, NetworkError> {
+    pub(super) fn add(range: Ipv4Net, table: &str) -> Result<Self, NetworkError> {
         let add = || {
             let mut socket = Socket::new(NETLINK_NETFILTER)?;
             socket.bind_auto()?;
-            let batch = batch(range.net(), &range.interface_name());
+            let batch = batch(range, table);
             socket.send(&batch.bytes, 0)?;
             (0..batch.messages).try_for_each(|_| acknowledged(&socket))?;
             Ok(Self { _owner: socket })

@@ -21,6 +21,7 @@
 //! runs on another thread traps before it gets a socket.
 
 mod address_mode;
+mod egress;
 mod error;
 mod guest;
 mod http_client;

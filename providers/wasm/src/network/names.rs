@@ -14,8 +14,9 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::Name;
 
+use super::egress::normalized;
 use super::idle::IdleCell;
-use super::policy::Place;
+use super::policy::{Place, localhost_like, of_family};
 
 /// How many answers a pod's resolver keeps.
 const CACHE_SIZE: u64 = 64;
@@ -32,6 +33,9 @@ pub(super) enum LookupError {
     /// The name servers gave no answer; they may later.
     #[error("the name servers gave no answer")]
     Temporary,
+    /// The pod may not ask for it.
+    #[error("the pod's egress list does not have the name")]
+    Denied,
     /// There is nobody to ask.
     #[error("the pod has no name servers")]
     NoServers,
@@ -42,27 +46,31 @@ pub(super) struct Names {
     dns: DnsConfig,
     /// `hostAliases`, the pod's own name and localhost, as `/etc/hosts` would have them.
     fixed: HashMap<String, Vec<IpAddr>>,
-    /// Where queries are sent from; none where the kernel may choose.
-    source: Option<IpAddr>,
+    place: Place,
     resolver: IdleCell<TokioResolver>,
 }
 
 impl Names {
     pub(super) fn new(config: &SandboxConfig, place: &Place) -> Self {
-        let (own, source) = match place {
-            Place::Pod { ip, .. } => (Some((*ip).into()), Some((*ip).into())),
-            Place::Node { addresses, .. } => (addresses.first().copied(), None),
+        let (own, localhosts) = match place {
+            Place::Pod { ips, aliases } => {
+                (&ips[..], aliases.iter().map(|alias| localhost_like(*alias)).collect())
+            }
+            Place::Namespace { ips } => (&ips[..], ips.iter().map(|ip| localhost_like(*ip)).collect()),
+            Place::Node { addresses, .. } => {
+                (&addresses[..addresses.len().min(1)], vec![IpAddr::from(Ipv4Addr::LOCALHOST)])
+            }
         };
         let mut fixed: HashMap<String, Vec<IpAddr>> = HashMap::new();
         let mut add = |name: &str, ip| fixed.entry(normalized(name)).or_default().push(ip);
-        add("localhost", Ipv4Addr::LOCALHOST.into());
+        localhosts.into_iter().for_each(|ip| add("localhost", ip));
         for alias in &config.host_aliases {
             alias.hostnames.iter().for_each(|name| add(name, alias.ip));
         }
-        if let Some(own) = own.filter(|_| !config.hostname.is_empty()) {
-            add(&config.hostname, own);
+        if !config.hostname.is_empty() {
+            own.iter().for_each(|ip| add(&config.hostname, *ip));
         }
-        Self { dns: config.dns.clone(), fixed, source, resolver: IdleCell::default() }
+        Self { dns: config.dns.clone(), fixed, place: place.clone(), resolver: IdleCell::default() }
     }
 
     /// The addresses of a name for which nobody has to be asked: a literal address, or one of the fixed names.
@@ -74,25 +82,20 @@ impl Names {
         self.fixed.get(&normalized(name)).cloned()
     }
 
-    /// The addresses of a name, asking the pod's name servers if need be. Must run in the pod's namespace.
-    pub(super) async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, LookupError> {
-        if let Some(addresses) = self.resolve_locally(name) {
-            return Ok(addresses);
-        }
+    /// What the pod's name servers say of a name. Must run in the pod's namespace.
+    pub(super) async fn ask(&self, name: &str) -> Result<Vec<IpAddr>, LookupError> {
         let name = Name::from_utf8(name).map_err(|_| LookupError::Invalid)?;
-        let resolver = self.resolver.get_or_try_make(|| make_resolver(&self.dns, self.source))?;
+        let resolver = self.resolver.get_or_try_make(|| make_resolver(&self.dns, &self.place))?;
         let answer = resolver.lookup_ip(name.clone()).await.map_err(|error| {
             tracing::debug!(%name, %error, "name lookup failed");
             classify(&error)
         })?;
-        let addresses: Vec<_> = answer.iter().collect();
+        let mut addresses: Vec<_> = answer.iter().collect();
+        // The pod's primary family comes first.
+        let is_v4 = self.place.ips().first().is_none_or(IpAddr::is_ipv4);
+        addresses.sort_by_key(|ip| ip.is_ipv4() != is_v4);
         if addresses.is_empty() { Err(LookupError::NotFound) } else { Ok(addresses) }
     }
-}
-
-/// Names compare without regard to case, and a final dot only says that no search domain is to be appended.
-fn normalized(name: &str) -> String {
-    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
 fn classify(error: &NetError) -> LookupError {
@@ -103,29 +106,32 @@ fn classify(error: &NetError) -> LookupError {
     }
 }
 
-fn make_resolver(dns: &DnsConfig, source: Option<IpAddr>) -> Result<TokioResolver, LookupError> {
-    let servers: Vec<_> = dns.servers.iter().filter_map(|server| name_server(server, source)).collect();
+fn make_resolver(dns: &DnsConfig, place: &Place) -> Result<TokioResolver, LookupError> {
+    let servers: Vec<_> = dns.servers.iter().filter_map(|server| name_server(server, place)).collect();
     if servers.is_empty() {
         return Err(LookupError::NoServers);
     }
     let config = ResolverConfig::from_parts(None, search_domains(&dns.searches), servers);
     let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-    *builder.options_mut() = options(&dns.options, source);
+    *builder.options_mut() = options(&dns.options, strategy(place));
     builder.build().map_err(|error| {
         tracing::warn!(%error, "cannot make a resolver");
         LookupError::NoServers
     })
 }
 
-fn name_server(server: &str, source: Option<IpAddr>) -> Option<NameServerConfig> {
+fn name_server(server: &str, place: &Place) -> Option<NameServerConfig> {
     let Ok(ip) = server.parse::<IpAddr>() else {
         tracing::warn!(server, "ignoring a name server that is not an IP address");
         return None;
     };
-    if source.is_some() && (ip.is_loopback() || ip.is_ipv6()) {
+    let own = of_family(place.ips(), ip);
+    let is_on_node = matches!(place, Place::Node { .. });
+    if !is_on_node && (ip.is_loopback() || own.is_none()) {
         tracing::warn!(server, "ignoring a name server that pods cannot reach");
         return None;
     }
+    let source = own.filter(|_| matches!(place, Place::Pod { .. }));
     let bind = |mut connection: ConnectionConfig| {
         connection.bind_addr = source.map(|ip| SocketAddr::new(ip, 0));
         connection
@@ -145,9 +151,19 @@ fn search_domains(searches: &[String]) -> Vec<Name> {
     searches.iter().filter_map(parse).collect()
 }
 
+/// Addresses of which family are of use to a pod.
+fn strategy(place: &Place) -> LookupIpStrategy {
+    let has = |is_v4: bool| place.ips().iter().any(|ip| ip.is_ipv4() == is_v4);
+    match (place, has(true), has(false)) {
+        (Place::Node { .. }, ..) | (_, true, true) => LookupIpStrategy::Ipv4AndIpv6,
+        (_, _, false) => LookupIpStrategy::Ipv4Only,
+        (_, false, _) => LookupIpStrategy::Ipv6Only,
+    }
+}
+
 /// The options of resolv.conf(5), with its bounds. Those that say how to talk to a server but not what the answer is
 /// are left to the resolver.
-fn options(options: &[String], source: Option<IpAddr>) -> ResolverOpts {
+fn options(options: &[String], strategy: LookupIpStrategy) -> ResolverOpts {
     let mut result = ResolverOpts::default();
     result.use_hosts_file = ResolveHosts::Never;
     result.cache_size = CACHE_SIZE;
@@ -155,8 +171,7 @@ fn options(options: &[String], source: Option<IpAddr>) -> ResolverOpts {
     result.negative_max_ttl = Some(Duration::ZERO);
     result.num_concurrent_reqs = 1;
     result.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
-    result.ip_strategy =
-        if source.is_some() { LookupIpStrategy::Ipv4Only } else { LookupIpStrategy::Ipv4AndIpv6 };
+    result.ip_strategy = strategy;
     for option in options {
         let (name, value) = option.split_once(':').unwrap_or((option, ""));
         match (name, value.parse::<u8>()) {
@@ -164,7 +179,9 @@ fn options(options: &[String], source: Option<IpAddr>) -> ResolverOpts {
             ("timeout", Ok(seconds)) => result.timeout = Duration::from_secs(seconds.clamp(1, 30).into()),
             ("attempts", Ok(n)) => result.attempts = n.clamp(1, 5).into(),
             ("rotate", _) => result.server_ordering_strategy = ServerOrderingStrategy::RoundRobin,
-            ("no-aaaa", _) => result.ip_strategy = LookupIpStrategy::Ipv4Only,
+            ("no-aaaa", _) if strategy == LookupIpStrategy::Ipv4AndIpv6 => {
+                result.ip_strategy = LookupIpStrategy::Ipv4Only;
+            }
             _ => {}
         }
     }
@@ -178,7 +195,7 @@ mod tests {
     use super::*;
 
     fn pod() -> Place {
-        Place::Pod { ip: Ipv4Addr::new(10, 4, 2, 5), alias: Ipv4Addr::new(127, 64, 0, 5) }
+        Place::Pod { ips: vec![[10, 4, 2, 5].into()], aliases: vec![[127, 64, 0, 5].into()] }
     }
 
     fn names(config: SandboxConfig) -> Names {
@@ -214,31 +231,60 @@ mod tests {
 
     #[tokio::test]
     async fn fails_at_once_without_servers() {
-        assert_eq!(names(SandboxConfig::default()).resolve("example.com").await, Err(LookupError::NoServers));
+        assert_eq!(names(SandboxConfig::default()).ask("example.com").await, Err(LookupError::NoServers));
         let dns =
             DnsConfig { servers: vec!["127.0.0.53".into(), "dns.example".into()], ..DnsConfig::default() };
         let unreachable = names(SandboxConfig { dns, ..SandboxConfig::default() });
-        assert_eq!(unreachable.resolve("example.com").await, Err(LookupError::NoServers));
+        assert_eq!(unreachable.ask("example.com").await, Err(LookupError::NoServers));
     }
 
     #[tokio::test]
     async fn refuses_what_is_no_name() {
         let long = "a".repeat(64);
-        assert_eq!(names(SandboxConfig::default()).resolve(&long).await, Err(LookupError::Invalid));
+        assert_eq!(names(SandboxConfig::default()).ask(&long).await, Err(LookupError::Invalid));
     }
 
     #[test]
     fn reads_options_as_resolv_conf_does() {
+        let both = LookupIpStrategy::Ipv4AndIpv6;
         let list = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
         let read =
-            options(&list(&["ndots:5", "timeout:2", "attempts:3", "edns0", "unknown:7", "ndots:x"]), None);
+            options(&list(&["ndots:5", "timeout:2", "attempts:3", "edns0", "unknown:7", "ndots:x"]), both);
         assert_eq!((read.ndots, read.timeout, read.attempts), (5, Duration::from_secs(2), 3));
         assert_eq!(read.ip_strategy, LookupIpStrategy::Ipv4AndIpv6);
         let bounded =
-            options(&list(&["ndots:99", "timeout:0", "attempts:99", "rotate"]), Some([10, 0, 0, 2].into()));
+            options(&list(&["ndots:99", "timeout:0", "attempts:99", "rotate", "no-aaaa"]), strategy(&pod()));
         assert_eq!((bounded.ndots, bounded.timeout, bounded.attempts), (15, Duration::from_secs(1), 5));
         assert_eq!(bounded.server_ordering_strategy, ServerOrderingStrategy::RoundRobin);
         assert_eq!(bounded.ip_strategy, LookupIpStrategy::Ipv4Only);
+    }
+
+    #[test]
+    fn a_pod_of_both_families_knows_itself_and_localhost_by_both() {
+        let ips: Vec<IpAddr> = ["fd00:4::5", "10.4.2.5"].map(|ip| ip.parse().unwrap()).into();
+        let aliases = vec![[127, 64, 0, 5].into(), "fd7a:6c6f:6f70:6261::5".parse().unwrap()];
+        let pod = Place::Pod { ips: ips.clone(), aliases };
+        let config = SandboxConfig { hostname: "web".into(), ..SandboxConfig::default() };
+        let names = Names::new(&config, &pod);
+        assert_eq!(names.resolve_locally("web"), Some(ips.clone()));
+        let localhosts = vec![Ipv4Addr::LOCALHOST.into(), std::net::Ipv6Addr::LOCALHOST.into()];
+        assert_eq!(names.resolve_locally("localhost"), Some(localhosts));
+        assert_eq!(strategy(&pod), LookupIpStrategy::Ipv4AndIpv6);
+        assert_eq!(strategy(&Place::Namespace { ips: ips[..1].to_vec() }), LookupIpStrategy::Ipv6Only);
+    }
+
+    #[test]
+    fn name_servers_are_asked_from_the_pods_address_of_their_family() {
+        let ips: Vec<IpAddr> = ["fd00:4::5", "10.4.2.5"].map(|ip| ip.parse().unwrap()).into();
+        let pod = Place::Pod { ips: ips.clone(), aliases: vec![] };
+        for (server, source) in [("10.96.0.10", ips[1]), ("fd00:96::a", ips[0])] {
+            let server = name_server(server, &pod).unwrap();
+            assert!(server.connections.iter().all(|c| c.bind_addr == Some(SocketAddr::new(source, 0))));
+        }
+        let alone = name_server("10.96.0.10", &Place::Namespace { ips }).unwrap();
+        assert!(alone.connections.iter().all(|c| c.bind_addr.is_none()));
+        assert!(name_server("fd00:96::a", &self::pod()).is_none());
+        assert!(name_server("127.0.0.53", &pod).is_none());
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! The few requests to the kernel's routing that a pod network needs.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use nix::errno::Errno;
-use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkFlags};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope, RouteType};
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
@@ -89,12 +90,16 @@ impl Netlink {
 
     /// The MTU of the interface that has this address, if there is one. An address on the loopback device says nothing
     /// about the way to other machines.
-    pub(super) async fn mtu_of(&self, address: Ipv4Addr) -> Result<Option<u32>> {
+    pub(super) async fn mtu_of(&self, address: IpAddr) -> Result<Option<u32>> {
         let action = || refused(format!("look up the interface of {address}"));
-        let wanted = AddressAttribute::Local(IpAddr::V4(address));
+        // IPv6 addresses are told without `Local`.
+        let wanted = [AddressAttribute::Local(address), AddressAttribute::Address(address)];
         let addresses = self.handle.address().get().execute();
         let addresses: Vec<_> = addresses.try_collect().await.map_err(action())?;
-        let Some(owner) = addresses.iter().find(|message| message.attributes.contains(&wanted)) else {
+        let Some(owner) = addresses
+            .iter()
+            .find(|message| message.attributes.iter().any(|attribute| wanted.contains(attribute)))
+        else {
             return Ok(None);
         };
         let mut links = Box::pin(self.handle.link().get().match_index(owner.header.index).execute());
@@ -149,72 +154,94 @@ impl Netlink {
         Ok(index)
     }
 
-    pub(super) async fn add_address(&self, index: u32, address: Ipv4Addr) -> Result<()> {
-        let request = self.handle.address().add(index, address.into(), 32);
+    pub(super) async fn add_address(&self, index: u32, address: IpAddr) -> Result<()> {
+        let mut request = self.handle.address().add(index, address, IpNet::from(address).prefix_len());
+        // Nobody else is on the wire who could have it, and until that is known it could not be used.
+        request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
         request.execute().await.map_err(refused(format!("assign the address {address}")))
     }
 
     /// Says which hardware address a next hop has, so that nobody has to ask for it.
-    pub(super) async fn add_neighbour(&self, index: u32, address: Ipv4Addr, mac: Mac) -> Result<()> {
-        let request = self.handle.neighbours().add(index, address.into()).link_layer_address(&mac);
+    pub(super) async fn add_neighbour(&self, index: u32, address: IpAddr, mac: Mac) -> Result<()> {
+        let request = self.handle.neighbours().add(index, address).link_layer_address(&mac);
         request.execute().await.map_err(refused(format!("add the neighbour {address}")))
     }
 
     /// Routes a range through a next hop. Fails if there is a route for just this range.
     pub(super) async fn add_route(
         &self,
-        to: Ipv4Net,
-        via: Ipv4Addr,
+        to: IpNet,
+        via: IpAddr,
         index: u32,
-        source: Option<Ipv4Addr>,
+        source: Option<IpAddr>,
         table: u32,
     ) -> Result<()> {
-        let mut route = route_to(to).gateway(via).onlink().output_interface(index).table_id(table);
-        if let Some(source) = source {
-            route = route.pref_source(source);
+        let route = || {
+            let route = route_to(to)?.gateway(via).map_err(io::Error::other)?;
+            let route = route.onlink().output_interface(index).table_id(table);
+            match source {
+                Some(source) => route.pref_source(source).map_err(io::Error::other),
+                None => Ok(route),
+            }
+        };
+        self.add(route().map(RouteMessageBuilder::build), to).await
+    }
+
+    /// Makes every address of a range local to an interface, for look-ups in a table.
+    pub(super) async fn add_local_range(&self, range: IpNet, index: u32, table: u32) -> Result<()> {
+        let route = route_to(range).map(|route| {
+            let local = route.output_interface(index).table_id(table);
+            local.kind(RouteType::Local).scope(RouteScope::Host).build()
+        });
+        self.add(route, range).await
+    }
+
+    async fn add(&self, route: io::Result<RouteMessage>, to: IpNet) -> Result<()> {
+        let action = format!("add a route to {to}");
+        let route = route.map_err(failed_to(&action))?;
+        self.handle.route().add(route).execute().await.map_err(refused(action))
+    }
+
+    /// Has packets that this namespace itself sends to a range, from `from` or from anywhere, looked up in `table`.
+    pub(super) async fn add_rule(
+        &self,
+        from: Option<IpNet>,
+        to: IpNet,
+        priority: u32,
+        table: u32,
+    ) -> Result<()> {
+        let rule = self.handle.rule().add().action(RuleAction::ToTable).priority(priority).table_id(table);
+        let mut rule = rule.input_interface("lo");
+        let message = rule.message_mut();
+        message.header.family = family(to);
+        message.header.dst_len = to.prefix_len();
+        message.attributes.push(RuleAttribute::Destination(to.network()));
+        if let Some(from) = from {
+            message.header.src_len = from.prefix_len();
+            message.attributes.push(RuleAttribute::Source(from.network()));
         }
-        self.add(route.build(), to).await
+        rule.execute().await.map_err(refused(format!("add a routing rule for {to}")))
     }
 
-    /// Makes every address of a range local to an interface.
-    pub(super) async fn add_local_range(&self, range: Ipv4Net, index: u32) -> Result<()> {
-        let route = route_to(range)
-            .output_interface(index)
-            .table_id(LOCAL_TABLE)
-            .kind(RouteType::Local)
-            .scope(RouteScope::Host);
-        self.add(route.build(), range).await
-    }
-
-    async fn add(&self, route: RouteMessage, to: Ipv4Net) -> Result<()> {
-        self.handle.route().add(route).execute().await.map_err(refused(format!("add a route to {to}")))
-    }
-
-    /// Has packets that this namespace itself sends from a range to that same range looked up in `table`.
-    pub(super) async fn add_rule_within(&self, range: Ipv4Net, priority: u32, table: u32) -> Result<()> {
-        let (net, len) = (range.network(), range.prefix_len());
-        let rule =
-            self.handle.rule().add().v4().action(RuleAction::ToTable).priority(priority).table_id(table);
-        let rule = rule.input_interface("lo").source_prefix(net, len).destination_prefix(net, len);
-        rule.execute().await.map_err(refused(format!("add a routing rule for {range}")))
-    }
-
-    /// Has the table of local addresses looked up at `priority` instead of first of all.
-    pub(super) async fn move_local_rule(&self, priority: u32) -> Result<()> {
-        let rule = self.handle.rule().add().v4().action(RuleAction::ToTable);
+    /// Has the table of local addresses looked up at `priority` instead of first of all, in the family of `range`.
+    pub(super) async fn move_local_rule(&self, range: IpNet, priority: u32) -> Result<()> {
+        let mut rule = self.handle.rule().add().action(RuleAction::ToTable);
+        rule.message_mut().header.family = family(range);
         let rule = rule.priority(priority).table_id(LOCAL_TABLE);
         rule.execute().await.map_err(refused("add the rule for local addresses"))?;
         let mut first = RuleMessage::default();
-        first.header.family = rtnetlink::packet_route::AddressFamily::Inet;
+        first.header.family = family(range);
         first.header.table = LOCAL_TABLE as u8;
         first.header.action = RuleAction::ToTable;
         first.attributes.push(RuleAttribute::Priority(0));
         self.handle.rule().del(first).execute().await.map_err(refused("remove the first routing rule"))
     }
 
-    /// The destinations of all IPv4 routes of all tables, local addresses included, default routes not.
-    pub(super) async fn destinations(&self) -> Result<Vec<Ipv4Net>> {
-        let routes = self.handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
+    /// The destinations of all routes of all tables in the family of `like`, local addresses included, default routes not.
+    pub(super) async fn destinations(&self, like: IpNet) -> Result<Vec<IpNet>> {
+        let mut all = RouteMessageBuilder::<IpAddr>::new().build();
+        all.header.address_family = family(like);
+        let routes = self.handle.route().get(all).execute();
         let routes: Vec<RouteMessage> =
             routes.map(|route| route.map_err(refused("list the routes"))).try_collect().await?;
         Ok(routes.iter().filter_map(destination).filter(|net| net.prefix_len() > 0).collect())
@@ -227,16 +254,27 @@ impl Drop for Netlink {
     }
 }
 
-fn route_to(range: Ipv4Net) -> RouteMessageBuilder<Ipv4Addr> {
-    RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(range.network(), range.prefix_len())
+fn family(range: IpNet) -> AddressFamily {
+    match range {
+        IpNet::V4(_) => AddressFamily::Inet,
+        IpNet::V6(_) => AddressFamily::Inet6,
+    }
 }
 
-fn destination(route: &RouteMessage) -> Option<Ipv4Net> {
-    route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Destination(RouteAddress::Inet(address)) => {
-            Ipv4Net::new(*address, route.header.destination_prefix_length).ok()
-        }
-        _ => None,
+/// Fails only where the families of addresses do not fit together.
+fn route_to(range: IpNet) -> io::Result<RouteMessageBuilder<IpAddr>> {
+    let route = RouteMessageBuilder::<IpAddr>::new();
+    route.destination_prefix(range.network(), range.prefix_len()).map_err(io::Error::other)
+}
+
+fn destination(route: &RouteMessage) -> Option<IpNet> {
+    route.attributes.iter().find_map(|attribute| {
+        let address = match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => IpAddr::from(*address),
+            RouteAttribute::Destination(RouteAddress::Inet6(address)) => IpAddr::from(*address),
+            _ => return None,
+        };
+        IpNet::new(address, route.header.destination_prefix_length).ok()
     })
 }
 

@@ -1,17 +1,20 @@
 //! The network of all pods of this process.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use coracle_provider::{NetworkMode, Result, SandboxConfig};
 use ipnet::{IpNet, Ipv4Net};
+use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 
 use super::NetworkError;
 use super::address_mode::AddressMode;
 use super::http_client::TlsTrust;
 use super::pod::PodNet;
-use super::range::PodRange;
+use super::pool::Lease;
+use super::range::PodRanges;
 
 /// Where processes without an assigned range look for one: 10.203.0.0/16, out of the way of the ranges that clusters and
 /// container engines use by default.
@@ -23,8 +26,9 @@ pub enum PodRangeConfig {
     /// None of their own: they use the node's.
     #[default]
     None,
-    /// Those of a range that was assigned to this node: the Node's `spec.podCIDR`.
-    Assigned(IpNet),
+    /// Those of a range, or of one of each family, that were assigned to this node: the Node's `spec.podCIDRs`. The first
+    /// one's are the primary ones.
+    Assigned(Vec<IpNet>),
     /// Those of the first /24 of a block that nothing on this machine uses. Other machines see the node's address instead
     /// of pods' own.
     FirstFree(Ipv4Net),
@@ -36,7 +40,7 @@ pub struct NetworkConfig {
     /// Which addresses pods get.
     pub pod_range: PodRangeConfig,
     /// The node's addresses, the primary one first. Pods that have no address of their own listen on the primary one, those
-    /// that have one see the node's connections come from its first IPv4 address, and lose the node if that goes away.
+    /// that have one see the node's connections come from its first address of the family, and lose the node if that goes away.
     pub node_addresses: Vec<IpAddr>,
     /// Whether pods that did not ask for `hostNetwork` but have to use the node's network may connect to any service on
     /// its loopback addresses. They may always connect to those of their own pod.
@@ -58,6 +62,8 @@ pub struct Network(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     address_mode: Option<AddressMode>,
+    /// Addresses of pods of an earlier life, by the pods' UIDs, until those are back or gone.
+    kept: Mutex<HashMap<String, Vec<Lease>>>,
     node_addresses: Vec<IpAddr>,
     host_loopback: bool,
     tls: Arc<TlsTrust>,
@@ -67,11 +73,11 @@ impl Network {
     /// Sets up the network. What the process may do is found out by doing it; one log line says what came of it.
     ///
     /// Turns on `net.ipv4.ip_forward` on the node where pods have their own addresses, as CNI plugins do.
-    /// Fails if an assigned range is IPv6, has no sensible size, or is in use by something else.
+    /// Fails if assigned ranges are two of one family, have no sensible size, or are in use by something else.
     pub async fn detect(config: NetworkConfig) -> Result<Self, NetworkError> {
         let address_mode = match set_up(&config).await {
             Ok(Some(mode)) => {
-                tracing::info!(range = %mode.pool.range(), "pods have addresses of their own");
+                tracing::info!(ranges = %mode.ranges, "pods have addresses of their own");
                 Some(mode)
             }
             Ok(None) => {
@@ -86,35 +92,44 @@ impl Network {
         };
         Ok(Self(Arc::new(Shared {
             address_mode,
+            kept: Mutex::default(),
             node_addresses: config.node_addresses,
             host_loopback: config.host_loopback,
             tls: Arc::new(TlsTrust::new(config.extra_authorities)),
         })))
     }
 
-    /// The range of addresses for pods; none if they use the node's.
-    pub fn pod_range(&self) -> Option<Ipv4Net> {
-        self.0.address_mode.as_ref().map(|mode| mode.pool.range().net())
+    /// The ranges of addresses for pods; none if they use the node's.
+    pub fn pod_ranges(&self) -> Vec<IpNet> {
+        let mode = self.0.address_mode.iter();
+        mode.flat_map(|mode| mode.ranges.iter()).map(|range| range.net()).collect()
     }
 
-    /// Gives a pod its network. Costs no system call.
+    /// Gives a pod its network: the addresses that were [kept](Self::keep) for it, or new ones. Costs no system call.
     ///
-    /// `ResourceExhausted` if every address is taken.
+    /// `ResourceExhausted` if every address is taken, `InvalidArgument` if an annotation of the pod is malformed.
     pub fn attach(&self, config: &SandboxConfig) -> Result<Arc<PodNet>> {
-        match self.address_mode_of(config) {
-            Some(mode) => Ok(self.in_namespace(config, mode, mode.pool.allocate()?)),
-            None => Ok(self.on_node(config)),
-        }
+        let Some(mode) = self.address_mode_of(config) else { return self.on_node(config) };
+        let kept = self.0.kept.lock().remove(&config.pod.uid);
+        let leases = kept.map_or_else(|| mode.allocate(), Ok)?;
+        PodNet::in_shared(config, leases, mode.namespace.clone(), self.0.tls.clone())
     }
 
-    /// Gives a pod the network that it had before this process started.
+    /// Keeps the addresses for a pod that had them before this process started, until it is attached or
+    /// [forgotten](Self::forget).
     ///
-    /// `AlreadyExists` if another pod has the address, `InvalidArgument` if it is none of this network's.
-    pub fn restore(&self, config: &SandboxConfig, ip: IpAddr) -> Result<Arc<PodNet>> {
-        match self.address_mode_of(config) {
-            Some(mode) => Ok(self.in_namespace(config, mode, mode.pool.allocate_exact(ip)?)),
-            None => Ok(self.on_node(config)),
+    /// `AlreadyExists` if another pod has one, `InvalidArgument` if they are none of this network's.
+    pub fn keep(&self, pod_uid: &str, ips: &[IpAddr]) -> Result<()> {
+        if let Some(mode) = &self.0.address_mode {
+            let leases = mode.allocate_exact(ips)?;
+            self.0.kept.lock().insert(pod_uid.to_owned(), leases);
         }
+        Ok(())
+    }
+
+    /// Gives back what is kept for a pod that will not come back.
+    pub fn forget(&self, pod_uid: &str) {
+        self.0.kept.lock().remove(pod_uid);
     }
 
     /// What a thread has to do before it runs guests of pods with addresses of their own: for
@@ -147,16 +162,7 @@ impl Network {
         self.0.address_mode.as_ref().filter(|_| config.network == NetworkMode::Pod)
     }
 
-    fn in_namespace(
-        &self,
-        config: &SandboxConfig,
-        mode: &AddressMode,
-        lease: super::pool::Lease,
-    ) -> Arc<PodNet> {
-        PodNet::in_namespace(config, lease, mode.namespace.clone(), self.0.tls.clone())
-    }
-
-    fn on_node(&self, config: &SandboxConfig) -> Arc<PodNet> {
+    fn on_node(&self, config: &SandboxConfig) -> Result<Arc<PodNet>> {
         // `hostNetwork` asks for the node's loopback by name. A pod that is here for want of rights did not.
         let host_loopback = self.0.host_loopback || config.network == NetworkMode::Node;
         PodNet::on_node(config, self.0.node_addresses.clone(), host_loopback, self.0.tls.clone())
@@ -164,14 +170,11 @@ impl Network {
 }
 
 async fn set_up(config: &NetworkConfig) -> Result<Option<AddressMode>, NetworkError> {
-    let node_ip = config.node_addresses.iter().find_map(|address| match address {
-        IpAddr::V4(v4) if !v4.is_loopback() => Some(*v4),
-        _ => None,
-    });
-    match config.pod_range {
+    let node: Vec<_> = config.node_addresses.iter().copied().filter(|ip| !ip.is_loopback()).collect();
+    match &config.pod_range {
         PodRangeConfig::None => Ok(None),
-        PodRangeConfig::Assigned(range) => {
-            let mode = AddressMode::set_up(PodRange::new(range)?, node_ip).await?;
+        PodRangeConfig::Assigned(ranges) => {
+            let mode = AddressMode::set_up(PodRanges::new(ranges)?, &node).await?;
             // The network plugin of a cluster may have yet to open the firewall.
             if let Err(reason) = mode.check_forwarding().await {
                 tracing::warn!(%reason, "pods of this node cannot reach each other");
@@ -179,7 +182,7 @@ async fn set_up(config: &NetworkConfig) -> Result<Option<AddressMode>, NetworkEr
             Ok(Some(mode))
         }
         PodRangeConfig::FirstFree(block) => {
-            let mode = AddressMode::set_up_first_free(block, node_ip).await?;
+            let mode = AddressMode::set_up_first_free(*block, &node).await?;
             mode.check_forwarding().await?;
             Ok(Some(mode))
         }

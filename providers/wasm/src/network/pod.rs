@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,14 +12,15 @@ use coracle_provider::{
 use parking_lot::Mutex;
 use wasmtime_wasi::WasiCtxBuilder;
 
+use super::egress::Egress;
 use super::http_client::{HttpClient, TlsTrust};
 use super::idle::IdleCell;
 use super::names::Names;
 use super::namespace::{self, Namespace};
-use super::policy::{Destination, Place, Transport};
+use super::policy::{Destination, Place, Transport, of_family};
 use super::pool::Lease;
 use super::ports::EphemeralPorts;
-use super::socket;
+use super::{range, socket};
 
 /// The network of one pod.
 ///
@@ -31,62 +32,73 @@ pub struct PodNet {
     pub(super) place: Place,
     /// The pods' namespace; none on the node's network.
     pub(super) namespace: Option<Arc<Namespace>>,
-    lease: Mutex<Option<Lease>>,
+    leases: Mutex<Vec<Lease>>,
     pub(super) released: AtomicBool,
     /// On the node's network: what sockets of the pod are bound to, and so which loopback services are its own.
     pub(super) bound: Mutex<HashSet<(Transport, SocketAddr)>>,
     pub(super) ephemeral_ports: EphemeralPorts,
     pub(super) names: Names,
+    pub(super) egress: Option<Egress>,
     pub(super) tls: Arc<TlsTrust>,
     pub(super) http_client: IdleCell<HttpClient>,
 }
 
 impl PodNet {
-    pub(super) fn in_namespace(
+    /// A pod with addresses in the namespace that pods share.
+    ///
+    /// `InvalidArgument` here and below: an annotation of the pod is malformed.
+    pub(super) fn in_shared(
         config: &SandboxConfig,
-        lease: Lease,
+        leases: Vec<Lease>,
         namespace: Arc<Namespace>,
         tls: Arc<TlsTrust>,
-    ) -> Arc<Self> {
-        let place = Place::Pod { ip: lease.ip(), alias: lease.alias() };
-        Self::new(config, place, Some(namespace), Some(lease), tls)
+    ) -> Result<Arc<Self>> {
+        let ips: Vec<_> = leases.iter().map(Lease::ip).collect();
+        let number = leases.first().map_or(0, Lease::offset);
+        let mut aliases = vec![range::alias_v4(number).into()];
+        if ips.iter().any(IpAddr::is_ipv6) {
+            aliases.push(range::alias_v6(number).into());
+        }
+        Self::new(config, Place::Pod { ips, aliases }, Some(namespace), leases, tls)
     }
 
+    /// A pod on the node's addresses.
     pub(super) fn on_node(
         config: &SandboxConfig,
         addresses: Vec<IpAddr>,
         host_loopback: bool,
         tls: Arc<TlsTrust>,
-    ) -> Arc<Self> {
-        Self::new(config, Place::Node { addresses, host_loopback }, None, None, tls)
+    ) -> Result<Arc<Self>> {
+        Self::new(config, Place::Node { addresses, host_loopback }, None, vec![], tls)
     }
 
     fn new(
         config: &SandboxConfig,
         place: Place,
         namespace: Option<Arc<Namespace>>,
-        lease: Option<Lease>,
+        leases: Vec<Lease>,
         tls: Arc<TlsTrust>,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+    ) -> Result<Arc<Self>> {
+        Ok(Arc::new(Self {
             names: Names::new(config, &place),
+            egress: Egress::from_annotations(&config.annotations)?,
             pod: config.pod.clone(),
             asked: config.network,
             place,
             namespace,
-            lease: Mutex::new(lease),
+            leases: Mutex::new(leases),
             released: AtomicBool::new(false),
             bound: Mutex::default(),
             ephemeral_ports: EphemeralPorts::default(),
             tls,
             http_client: IdleCell::default(),
-        })
+        }))
     }
 
     /// The pod's own addresses, the primary one first; none on the node's network.
     pub fn ips(&self) -> Vec<IpAddr> {
-        match self.place {
-            Place::Pod { ip, .. } => vec![ip.into()],
+        match &self.place {
+            Place::Pod { ips, .. } | Place::Namespace { ips } => ips.clone(),
             Place::Node { .. } => vec![],
         }
     }
@@ -102,12 +114,15 @@ impl PodNet {
         PodNetwork { mode: self.asked, ips, namespace: None }
     }
 
-    /// The address that listeners of the pod get, if it has one.
-    pub fn primary_ip(&self) -> Option<IpAddr> {
-        match &self.place {
-            Place::Pod { ip, .. } => Some((*ip).into()),
-            Place::Node { addresses, .. } => addresses.first().copied(),
+    /// The addresses by which the pod is reached, one of each family at most, the primary one first.
+    pub fn reached_at(&self) -> Vec<IpAddr> {
+        let mut ips: Vec<IpAddr> = vec![];
+        for ip in self.place.ips() {
+            if of_family(&ips, *ip).is_none() {
+                ips.push(*ip);
+            }
         }
+        ips
     }
 
     /// Whether guests of this pod have to run on threads that [`Network::guest_thread_init`] moved into the pods'
@@ -115,20 +130,25 @@ impl PodNet {
     ///
     /// [`Network::guest_thread_init`]: super::Network::guest_thread_init
     pub fn needs_pod_threads(&self) -> bool {
-        self.namespace.is_some()
+        matches!(self.place, Place::Pod { .. })
     }
 
-    /// Listens on a TCP port of the pod, without blocking mode. Any thread may accept from it.
+    /// Listens on a TCP port of the pod, without blocking mode: once in each family. Any thread may accept from it.
     ///
     /// `AlreadyExists` if the port is taken.
-    pub fn listen_tcp(&self, port: u16) -> Result<TcpListener> {
-        let ip = self
-            .primary_ip()
-            .ok_or_else(|| Error::internal(format!("{self} has no address to listen on")))?;
+    pub fn listen_tcp(&self, port: u16) -> Result<Vec<TcpListener>> {
+        let ips = self.place.listen_ips();
+        if ips.is_empty() {
+            return Err(Error::internal(format!("{self} has no address to listen on")));
+        }
         if self.released.load(Ordering::Acquire) {
             return Err(Error::internal(format!("{self} has given its address back")));
         }
-        let address = SocketAddr::new(ip, port);
+        ips.into_iter().map(|ip| self.listen_at(SocketAddr::new(ip, port))).collect()
+    }
+
+    fn listen_at(&self, address: SocketAddr) -> Result<TcpListener> {
+        let port = address.port();
         let listener =
             self.in_place(move || socket::listener(address)).map_err(|error| match error.kind() {
                 io::ErrorKind::AddrInUse => {
@@ -182,10 +202,19 @@ impl PodNet {
         })
     }
 
-    /// Connects to a port of the pod as the pod itself would by 127.0.0.1: what port-forward does. Works on any thread
-    /// of any tokio runtime.
+    /// Connects to a port of the pod as the pod itself would by localhost: what port-forward does. Works on any thread of
+    /// any tokio runtime.
     pub async fn connect_loopback(self: &Arc<Self>, port: u16) -> io::Result<tokio::net::TcpStream> {
-        let wanted = Destination::Loopback(SocketAddr::from(([127, 0, 0, 1], port)));
+        let first = self.connect_localhost(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await;
+        if first.is_ok() || !self.place.ips().iter().any(IpAddr::is_ipv6) {
+            return first;
+        }
+        let second = self.connect_localhost(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).await;
+        second.or(first)
+    }
+
+    async fn connect_localhost(self: &Arc<Self>, wanted: SocketAddr) -> io::Result<tokio::net::TcpStream> {
+        let wanted = Destination::Loopback(wanted);
         let runtime = tokio::runtime::Handle::current();
         let net = self.clone();
         let (socket, target) = self.in_place(move || {
@@ -197,11 +226,11 @@ impl PodNet {
         socket.connect(target).await
     }
 
-    /// Gives the address back, once the pod's guests have ended. One that still lives can make no further connections.
+    /// Gives the addresses back, once the pod's guests have ended. One that still lives can make no further connections.
     pub fn release(&self) {
         self.released.store(true, Ordering::Release);
         self.http_client.clear();
-        self.lease.lock().take();
+        self.leases.lock().clear();
     }
 
     /// Lets a guest use TCP and UDP under this pod's policy, through the functions of

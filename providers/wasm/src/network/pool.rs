@@ -1,6 +1,6 @@
 //! Which addresses of the pod range are in use.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use coracle_provider::{Error, ErrorKind, Result};
@@ -27,9 +27,14 @@ struct State {
 }
 
 impl AddressPool {
+    /// A pool that is searched from somewhere on: what was handed out last before the process started is not known.
     pub(super) fn new(range: PodRange) -> Arc<Self> {
+        Self::from(range, rand::random_range(0..range.size()))
+    }
+
+    fn from(range: PodRange, next: u32) -> Arc<Self> {
         let words = range.size().div_ceil(u64::BITS) as usize;
-        let mut state = State { taken: vec![0; words], next: 0 };
+        let mut state = State { taken: vec![0; words], next };
         (0..range.size())
             .filter(|&offset| !range.is_assignable(offset))
             .for_each(|offset| state.take(offset));
@@ -54,11 +59,7 @@ impl AddressPool {
 
     /// The given address, for a pod that had it before this process started.
     pub(super) fn allocate_exact(self: &Arc<Self>, ip: IpAddr) -> Result<Lease> {
-        let offset = match ip {
-            IpAddr::V4(v4) => self.range.offset(v4).filter(|&offset| self.range.is_assignable(offset)),
-            IpAddr::V6(_) => None,
-        };
-        let offset = offset.ok_or_else(|| {
+        let offset = self.range.offset(ip).ok_or_else(|| {
             Error::invalid(format!("{ip} is not an address for pods of the range {}", self.range))
         })?;
         let mut state = self.state.lock();
@@ -123,12 +124,13 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    pub(super) fn ip(&self) -> Ipv4Addr {
+    pub(super) fn ip(&self) -> IpAddr {
         self.pool.range.at(self.offset)
     }
 
-    pub(super) fn alias(&self) -> Ipv4Addr {
-        self.pool.range.alias(self.offset)
+    /// The place of the address in its range.
+    pub(super) fn offset(&self) -> u32 {
+        self.offset
     }
 }
 
@@ -145,19 +147,19 @@ mod tests {
     use super::*;
 
     fn pool(range: &str) -> Arc<AddressPool> {
-        AddressPool::new(PodRange::new(range.parse().unwrap()).unwrap())
+        AddressPool::from(PodRange::new(range.parse().unwrap()).unwrap(), 0)
     }
 
     #[test]
     fn hands_out_every_address_once_and_then_names_the_range() {
         for (range, count) in
-            [("10.0.0.0/29", 5), ("10.0.0.0/26", 61), ("10.0.0.0/24", 253), ("10.0.0.0/22", 1021)]
+            [("10.0.0.0/29", 5), ("10.0.0.0/26", 61), ("10.0.0.0/24", 253), ("fd00::/118", 1021)]
         {
             let pool = pool(range);
             let leases: Vec<_> = (0..count).map(|_| pool.allocate().unwrap()).collect();
             let distinct: HashSet<_> = leases.iter().map(Lease::ip).collect();
             assert_eq!(distinct.len(), count);
-            assert!(distinct.iter().all(|ip| pool.range().is_assignable(pool.range().offset(*ip).unwrap())));
+            assert!(distinct.iter().all(|ip| pool.range().offset(*ip).is_some()));
             let error = pool.allocate().unwrap_err();
             assert_eq!(error.kind, ErrorKind::ResourceExhausted);
             assert!(error.message.contains(range), "{error}");
@@ -171,6 +173,15 @@ mod tests {
         let others: Vec<_> = (0..124).map(|_| pool.allocate().unwrap().ip()).collect();
         assert!(!others.contains(&first));
         assert_eq!(pool.allocate().unwrap().ip(), first);
+    }
+
+    #[test]
+    fn a_new_pool_does_not_begin_where_the_one_before_it_did() {
+        let first = || {
+            AddressPool::new(PodRange::new("fd00::/64".parse().unwrap()).unwrap()).allocate().unwrap().ip()
+        };
+        let distinct: HashSet<_> = (0..8).map(|_| first()).collect();
+        assert!(distinct.len() > 1);
     }
 
     #[test]
@@ -191,8 +202,8 @@ mod tests {
     fn a_restored_address_is_not_handed_out_again() {
         let pool = pool("10.0.0.0/29");
         let kept = pool.allocate_exact("10.0.0.2".parse().unwrap()).unwrap();
-        assert_eq!(pool.allocate().unwrap().ip(), Ipv4Addr::new(10, 0, 0, 3));
-        let twice = pool.allocate_exact(IpAddr::V4(kept.ip())).unwrap_err();
+        assert_eq!(pool.allocate().unwrap().ip(), IpAddr::from([10, 0, 0, 3]));
+        let twice = pool.allocate_exact(kept.ip()).unwrap_err();
         assert_eq!(twice.kind, ErrorKind::AlreadyExists);
         for outside in ["10.0.0.0", "10.0.0.1", "10.0.0.7", "10.0.1.2", "fd00::2"] {
             let error = pool.allocate_exact(outside.parse().unwrap()).unwrap_err();

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
-use rustix::net::sockopt::set_socket_reuseaddr;
+use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 use tokio::net::TcpSocket;
 
@@ -67,7 +67,12 @@ fn try_bind(address: SocketAddr, kind: SocketType, reuse: bool) -> rustix::io::R
 
 fn socket(address: SocketAddr, kind: SocketType) -> rustix::io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
+    let socket = socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+    if address.is_ipv6() {
+        // What listens on all addresses of both families does so by two sockets.
+        set_ipv6_v6only(&socket, true)?;
+    }
+    Ok(socket)
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! Where a pod's packets come from and may go: its policy, applied to what is there.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 
 use wasmtime_wasi::sockets::SocketAddrUse;
 
+use super::names::LookupError;
 use super::namespace;
 use super::pod::PodNet;
-use super::policy::{Destination, Place, Refusal, Transport};
+use super::policy::{Destination, Place, Refusal, Transport, of_family, unspecified_like};
 use super::socket;
 
 impl PodNet {
@@ -19,6 +20,29 @@ impl PodNet {
         }
     }
 
+    /// Where a guest's connection or datagram to `wanted` has to go, by the pod's place and its egress list.
+    pub(super) fn destination(&self, wanted: SocketAddr) -> Result<Destination, Refusal> {
+        let destination = self.place.destination(wanted)?;
+        match (destination, &self.egress) {
+            (Destination::Remote(to), Some(egress)) if !egress.allows(to) => Err(Refusal::Prohibited),
+            _ => Ok(destination),
+        }
+    }
+
+    /// The addresses of a name. Must run in the pod's namespace.
+    pub(super) async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, LookupError> {
+        if let Some(addresses) = self.names.resolve_locally(name) {
+            return Ok(addresses);
+        }
+        let Some(egress) = &self.egress else { return self.names.ask(name).await };
+        if !egress.allows_name(name) {
+            return Err(LookupError::Denied);
+        }
+        let addresses = self.names.ask(name).await?;
+        egress.learn(name, &addresses);
+        Ok(addresses)
+    }
+
     /// The address that a connection or datagram to `destination` goes to. Must run in the pod's namespace.
     pub(super) fn target(
         &self,
@@ -27,11 +51,14 @@ impl PodNet {
     ) -> Result<SocketAddr, Refusal> {
         match (destination, &self.place) {
             (Destination::Remote(address) | Destination::Own(address), _) => Ok(address),
-            (Destination::Loopback(wanted), Place::Pod { ip, alias }) => {
-                let on_loopback = SocketAddr::new((*alias).into(), wanted.port());
-                let is_there = socket::is_receiving(on_loopback, transport);
-                Ok(if is_there { on_loopback } else { SocketAddr::new((*ip).into(), wanted.port()) })
+            (Destination::Loopback(wanted), Place::Pod { ips, aliases }) => {
+                let at = |ip| SocketAddr::new(ip, wanted.port());
+                let on_loopback = of_family(aliases, wanted.ip()).map(at);
+                let there = on_loopback.filter(|address| socket::is_receiving(*address, transport));
+                there.or(of_family(ips, wanted.ip()).map(at)).ok_or(Refusal::Refused)
             }
+            // Such a pod's localhost is an address like any other.
+            (Destination::Loopback(wanted), Place::Namespace { .. }) => Ok(wanted),
             (Destination::Loopback(wanted), Place::Node { host_loopback, .. }) => {
                 self.bound_at(wanted, transport).or(host_loopback.then_some(wanted)).ok_or(Refusal::Refused)
             }
@@ -48,11 +75,11 @@ impl PodNet {
     /// The address that connections to `destination` come from; none where the kernel may choose.
     pub(super) fn source_ip(&self, destination: Destination) -> Option<IpAddr> {
         match (&self.place, destination) {
-            (Place::Node { .. }, _) => None,
-            (Place::Pod { ip, .. }, Destination::Remote(_)) => Some((*ip).into()),
+            (Place::Node { .. } | Place::Namespace { .. }, _) => None,
+            (Place::Pod { ips, .. }, Destination::Remote(to)) => of_family(ips, to.ip()),
             // Within the pod, traffic takes the short way and not the one through the node.
-            (Place::Pod { alias, .. }, Destination::Own(_) | Destination::Loopback(_)) => {
-                Some((*alias).into())
+            (Place::Pod { aliases, .. }, Destination::Own(to) | Destination::Loopback(to)) => {
+                of_family(aliases, to.ip())
             }
         }
     }
@@ -76,9 +103,7 @@ impl PodNet {
         let bound = self.bound.lock();
         let is_bound = |address: SocketAddr| bound.contains(&(transport, address));
         let at = |ip: IpAddr| SocketAddr::new(ip, wanted.port());
-        let anywhere =
-            if wanted.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        if is_bound(wanted) || is_bound(at(anywhere)) {
+        if is_bound(wanted) || is_bound(at(unspecified_like(wanted.ip()))) {
             return Some(wanted);
         }
         addresses.iter().map(|ip| at(*ip)).find(|address| is_bound(*address))
@@ -105,13 +130,14 @@ impl PodNet {
     }
 
     fn permits_sending(&self, address: SocketAddr, transport: Transport) -> bool {
-        match self.place.destination(address) {
+        match self.destination(address) {
             Ok(Destination::Remote(_) | Destination::Own(_)) => true,
-            Ok(Destination::Loopback(_)) => match self.place {
+            Ok(Destination::Loopback(_)) => match &self.place {
                 // Here the alias has taken the place of 127.0.0.1.
-                Place::Pod { alias, .. } => address.ip() == alias,
+                Place::Pod { aliases, .. } => aliases.contains(&address.ip()),
+                Place::Namespace { .. } => true,
                 Place::Node { host_loopback, .. } => {
-                    host_loopback || self.bound_at(address, transport) == Some(address)
+                    *host_loopback || self.bound_at(address, transport) == Some(address)
                 }
             },
             Err(_) => false,

@@ -45,13 +45,13 @@ impl Shared {
             }
             Program::Service { handler, .. } => {
                 // A port that is taken is not the guest's fault.
-                let listener = guest.env.net.listen_tcp(guest.serving_port)?;
+                let listeners = guest.env.net.listen_tcp(guest.serving_port)?;
                 self.prepare_to_run(guest, &running).await?;
                 let (env, reuse, wishes) = (guest.env.clone(), guest.reuse.clone(), container.stop_wishes());
                 let limits = self.options.services.clone();
                 Ok(match Service::prepare(env, handler.clone(), limits, reuse, wishes).await {
                     Ok(service) => {
-                        let work = service.serve(listener, container.stop_wishes());
+                        let work = service.serve(listeners, container.stop_wishes());
                         self.show_start(container, guest, running, work, &self.options.io)
                     }
                     Err(outcome) => {

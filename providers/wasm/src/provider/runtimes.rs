@@ -29,7 +29,7 @@ impl GuestRuntimes {
 
     /// The runtime for guests of a pod.
     pub(super) fn of(&self, net: &PodNet, network: &Network) -> io::Result<Handle> {
-        let pods_are_apart = network.pod_range().is_some();
+        let pods_are_apart = !network.pod_ranges().is_empty();
         if net.needs_pod_threads() == pods_are_apart {
             return Ok(self.pods.handle.clone());
         }

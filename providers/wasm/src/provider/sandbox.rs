@@ -1,10 +1,13 @@
 //! Sandboxes: a network, and the folder for logs.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_provider::{Result, Revision, SandboxConfig, SandboxState, SandboxStatus};
+use coracle_provider::{
+    NetworkMode, PodNetwork, Result, Revision, SandboxConfig, SandboxState, SandboxStatus,
+};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
@@ -64,6 +67,28 @@ fn or_node_name(hostname: String) -> String {
 }
 
 impl Shared {
+    /// Keeps the addresses of pods of an earlier life: those that are still wanted come back by a new attempt, and have the
+    /// addresses that others know them by.
+    pub(super) fn keep_addresses(&self, sandboxes: &[SandboxStatus]) {
+        let mut latest: HashMap<&str, &SandboxStatus> = HashMap::new();
+        for sandbox in sandboxes {
+            let known = latest.entry(&sandbox.pod.uid).or_insert(sandbox);
+            if sandbox.attempt > known.attempt {
+                *known = sandbox;
+            }
+        }
+        for (uid, sandbox) in latest {
+            let PodNetwork { mode, ips, .. } = &sandbox.network;
+            if *mode != NetworkMode::Pod || ips.is_empty() {
+                continue;
+            }
+            if let Err(reason) = self.options.network.keep(uid, ips) {
+                let pod = &sandbox.pod;
+                tracing::info!(pod = pod.name, namespace = pod.namespace, %reason, "a pod gets a new address");
+            }
+        }
+    }
+
     pub(super) async fn run_sandbox(self: Arc<Self>, config: SandboxConfig) -> Result<Arc<SandboxStatus>> {
         if let Some(existing) = self.tables.sandbox_of(&config.pod.uid, config.attempt) {
             return Ok(existing.status());
@@ -118,6 +143,11 @@ impl Shared {
             self.clone().remove_container(container.id.clone()).await?;
         }
         self.journal.remove::<SandboxStatus>(&id).await.map_err(|error| record_error(&id, error))?;
-        Ok(self.tables.remove_sandbox(&id))
+        let revision = self.tables.remove_sandbox(&id);
+        let uid = &sandbox.status().pod.uid;
+        if self.tables.list_pod(uid).sandboxes.is_empty() {
+            self.options.network.forget(uid);
+        }
+        Ok(revision)
     }
 }

@@ -39,7 +39,7 @@ fn on_a_machine<F: Future>(test: impl FnOnce(Network) -> F + Send + 'static) {
             netlink.link().set(up).execute().await.unwrap();
             netlink.address().add(LOOPBACK_DEVICE, NODE_IP.into(), 32).execute().await.unwrap();
             let network = Network::detect(NetworkConfig {
-                pod_range: PodRangeConfig::Assigned("10.99.7.0/24".parse().unwrap()),
+                pod_range: PodRangeConfig::Assigned(vec!["10.99.7.0/24".parse().unwrap()]),
                 node_addresses: vec![NODE_IP.into()],
                 ..NetworkConfig::default()
             });

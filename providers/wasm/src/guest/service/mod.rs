@@ -12,9 +12,12 @@ mod p3;
 mod patient;
 mod respond;
 
-use std::net::TcpListener;
+use std::future::poll_fn;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -105,9 +108,10 @@ impl Service {
     /// Serves until it is asked to stop, then finishes what is in flight. It ended well if nothing was cut off.
     ///
     /// Runs on the runtime for I/O. Dropping the call ends all instances.
-    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, mut stop: StopWishes) -> Outcome {
-        let listener = match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => listener,
+    pub(crate) async fn serve(self: Arc<Self>, listeners: Vec<TcpListener>, mut stop: StopWishes) -> Outcome {
+        let listeners = listeners.into_iter().map(tokio::net::TcpListener::from_std);
+        let listeners: Vec<_> = match listeners.collect() {
+            Ok(listeners) => listeners,
             Err(error) => return Outcome::failed(format!("cannot serve: {error}")),
         };
         let _kill_on_drop = self.killed.clone().drop_guard();
@@ -116,7 +120,7 @@ impl Service {
             tokio::select! {
                 biased;
                 _ = stop.wait_for(Option::is_some) => break,
-                (stream, slot) = accept(&listener, &connections) => {
+                (stream, slot) = accept(&listeners, &connections) => {
                     let connection = self.clone().connection(stream);
                     self.tasks.spawn(async move {
                         connection.await;
@@ -125,7 +129,7 @@ impl Service {
                 }
             }
         }
-        drop(listener);
+        drop(listeners);
         self.closing.cancel();
         self.tasks.close();
         self.drain(stop).await
@@ -180,13 +184,13 @@ async fn instance_size(env: &ContainerEnv, handler: &Handler) -> wasmtime::Resul
 
 /// Waits for a free slot, then for a client.
 async fn accept(
-    listener: &tokio::net::TcpListener,
+    listeners: &[tokio::net::TcpListener],
     connections: &Arc<Semaphore>,
 ) -> (TcpStream, OwnedSemaphorePermit) {
     loop {
         // The semaphore is never closed.
         let Ok(slot) = connections.clone().acquire_owned().await else { std::future::pending().await };
-        match listener.accept().await {
+        match poll_fn(|context| poll_accept(listeners, context)).await {
             Ok((stream, _)) => return (stream, slot),
             // Out of descriptors, most likely. The client waits in the listener's queue meanwhile.
             Err(error) => {
@@ -195,6 +199,15 @@ async fn accept(
             }
         }
     }
+}
+
+/// The first connection that waits at one of the listeners.
+fn poll_accept(
+    listeners: &[tokio::net::TcpListener],
+    context: &mut Context<'_>,
+) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+    let accepted = listeners.iter().map(|listener| listener.poll_accept(context)).find(Poll::is_ready);
+    accepted.unwrap_or(Poll::Pending)
 }
 
 fn host_failed(error: tokio::task::JoinError) -> Outcome {

@@ -78,7 +78,7 @@ async fn connect(net: &PodNet, uri: &Uri) -> Result<Connection, ConnectError> {
 /// Connects to the first address of the host that answers.
 async fn connect_tcp(net: &PodNet, host: &str, port: u16) -> Result<TcpStream, ConnectError> {
     let mut failure = ConnectError::HostName;
-    for ip in net.names.resolve(host).await? {
+    for ip in net.resolve(host).await? {
         match connect_to(net, (ip, port).into()).await {
             Ok(stream) => return Ok(stream),
             Err(error) => failure = error,
@@ -91,7 +91,7 @@ async fn connect_to(net: &PodNet, wanted: SocketAddr) -> Result<TcpStream, Conne
     if !net.is_right_thread() {
         return Err(ConnectError::WrongThread);
     }
-    let destination = net.place.destination(wanted)?;
+    let destination = net.destination(wanted)?;
     let target = net.target(destination, Transport::Tcp)?;
     if !net.permits(target, SocketAddrUse::TcpConnect) {
         return Err(Refusal::Prohibited.into());

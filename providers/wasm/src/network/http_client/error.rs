@@ -72,6 +72,7 @@ fn from_lookup(error: LookupError) -> Error {
     let rcode = match error {
         LookupError::Invalid => return Error::HttpRequestUriInvalid,
         LookupError::Temporary => return Error::DnsTimeout,
+        LookupError::Denied => return Error::DestinationIpProhibited,
         LookupError::NotFound => "NXDOMAIN",
         LookupError::NoServers => "no name servers",
     };

@@ -92,7 +92,7 @@ impl From<Denied> for SocketError {
 fn route(guest: &GuestNet, wanted: SocketAddr, transport: Transport) -> Result<Route, Denied> {
     let net = guest.pod();
     ensure_right_thread(guest)?;
-    let destination = net.place.destination(wanted)?;
+    let destination = net.destination(wanted)?;
     let target = net.target(destination, transport)?;
     Ok(Route { destination, target })
 }

@@ -67,7 +67,7 @@ fn resolve_addresses<T: GuestNetView>(
         Some(addresses) => ResolveAddressStream::Answered(Ok(addresses.into_iter())),
         None => {
             let net = Arc::clone(net);
-            ResolveAddressStream::Asking(spawn(async move { net.names.resolve(&name).await }))
+            ResolveAddressStream::Asking(spawn(async move { net.resolve(&name).await }))
         }
     };
     Ok(data.ctx().table.push(stream)?)
@@ -87,6 +87,7 @@ fn resolve_next_address(
 fn code(error: LookupError) -> SocketError {
     let code = match error {
         LookupError::Invalid => ErrorCode::InvalidArgument,
+        LookupError::Denied => ErrorCode::AccessDenied,
         LookupError::NotFound => ErrorCode::NameUnresolvable,
         LookupError::Temporary => ErrorCode::TemporaryResolverFailure,
         LookupError::NoServers => ErrorCode::PermanentResolverFailure,

@@ -297,12 +297,10 @@ async fn resolve<T: GuestNetView + 'static>(
         Err(Denied::WrongThread(error)) => return Err(error),
         Err(Denied::Refused(_)) => return Ok(Err(LookupErrorCode::AccessDenied)),
     };
-    let addresses = match net.names.resolve_locally(name) {
-        Some(addresses) => Ok(addresses),
-        None => net.names.resolve(name).await,
-    };
+    let addresses = net.resolve(name).await;
     Ok(addresses.map(|found| found.into_iter().map(IpAddress::from).collect()).map_err(|error| match error {
         LookupError::Invalid => LookupErrorCode::InvalidArgument,
+        LookupError::Denied => LookupErrorCode::AccessDenied,
         LookupError::NotFound => LookupErrorCode::NameUnresolvable,
         LookupError::Temporary => LookupErrorCode::TemporaryResolverFailure,
         LookupError::NoServers => LookupErrorCode::PermanentResolverFailure,

@@ -11,8 +11,8 @@ use super::super::namespace::Namespace;
 use super::super::netlink::{MAIN_TABLE, Netlink, VethEnd};
 use super::super::{DEFAULT_BLOCK, Network, NetworkConfig, NetworkError, PodRangeConfig};
 use super::bed::{
-    GuestRuntime, NODE_IP, RANGE, address_mode_config, ask, eventually, forwarded, interfaces, on_a_machine,
-    pod_network, sandbox, set, tell_peers,
+    GuestRuntime, NODE_IP, RANGE, address_mode_config, ask, eventually, forwarded, interfaces, listen,
+    on_a_machine, pod_network, sandbox, set, tell_peers,
 };
 
 #[test]
@@ -22,7 +22,7 @@ fn the_node_reaches_a_hundred_pods_on_one_port_from_its_own_address() {
         let pods: Vec<_> = (0..100).map(|i| network.attach(&sandbox(&format!("pod-{i}"))).unwrap()).collect();
         let mut seen = HashSet::new();
         for pod in &pods {
-            tell_peers(pod.listen_tcp(8080).unwrap());
+            tell_peers(listen(&pod, 8080));
         }
         for pod in &pods {
             let ip = pod.ips()[0];
@@ -41,7 +41,7 @@ fn pods_and_the_node_have_their_ports_for_themselves() {
         let network = pod_network().await;
         let pod = network.attach(&sandbox("web")).unwrap();
         let _everywhere = std::net::TcpListener::bind("0.0.0.0:8080").unwrap();
-        let _in_pod = pod.listen_tcp(8080).unwrap();
+        let _in_pod = listen(&pod, 8080);
         let twice = pod.listen_tcp(8080).unwrap_err();
         assert_eq!(twice.kind, ErrorKind::AlreadyExists);
         assert_eq!(twice.message, "port 8080 of pod default/web is in use already");
@@ -53,7 +53,7 @@ fn traffic_between_pods_passes_the_node() {
     on_a_machine(|| async {
         let network = pod_network().await;
         let [from, to] = ["from", "to"].map(|name| network.attach(&sandbox(name)).unwrap());
-        tell_peers(to.listen_tcp(80).unwrap());
+        tell_peers(listen(&to, 80));
         let guests = GuestRuntime::new(&network);
         let (source, target) = (SocketAddr::new(from.ips()[0], 0), SocketAddr::new(to.ips()[0], 80));
         let connect = || guests.run(connect_from(source, target));
@@ -93,7 +93,7 @@ fn nothing_is_left_when_the_network_is_gone() {
     on_a_machine(|| async {
         let network = pod_network().await;
         let pod = network.attach(&sandbox("web")).unwrap();
-        let listener = pod.listen_tcp(80).unwrap();
+        let listener = listen(&pod, 80);
         let guests = GuestRuntime::new(&network);
         assert_eq!(interfaces(), ["cora0a630700"]);
         drop((network, pod, listener, guests));
@@ -124,7 +124,7 @@ fn an_assigned_range_in_use_is_an_error() {
     on_a_machine(|| async {
         let netlink = Netlink::connect().unwrap();
         let lo = netlink.index_of("lo").await.unwrap().unwrap();
-        netlink.add_address(lo, Ipv4Addr::new(10, 99, 7, 77)).await.unwrap();
+        netlink.add_address(lo, [10, 99, 7, 77].into()).await.unwrap();
         let error = Network::detect(address_mode_config()).await.unwrap_err();
         assert!(
             matches!(&error, NetworkError::RangeInUse { by, .. } if by.contains("10.99.7.77/32")),
@@ -140,11 +140,11 @@ fn processes_without_a_range_find_different_ones() {
         let netlink = Netlink::connect().unwrap();
         let lo = netlink.index_of("lo").await.unwrap().unwrap();
         let taken = "10.203.1.0/25".parse().unwrap();
-        netlink.add_route(taken, Ipv4Addr::new(192, 0, 2, 99), lo, None, MAIN_TABLE).await.unwrap();
+        netlink.add_route(taken, [192, 0, 2, 99].into(), lo, None, MAIN_TABLE).await.unwrap();
         let config =
             NetworkConfig { pod_range: PodRangeConfig::FirstFree(DEFAULT_BLOCK), ..NetworkConfig::default() };
         let (a, b) = tokio::join!(Network::detect(config.clone()), Network::detect(config));
-        let mut ranges = [a.unwrap(), b.unwrap()].map(|network| network.pod_range().unwrap().to_string());
+        let mut ranges = [a.unwrap(), b.unwrap()].map(|network| network.pod_ranges()[0].to_string());
         ranges.sort();
         assert_eq!(ranges, ["10.203.0.0/24", "10.203.2.0/24"]);
     });
@@ -160,7 +160,7 @@ fn a_machine_without_an_address_gives_the_range_one() {
         };
         let network = Network::detect(config).await.unwrap();
         let [from, to] = ["from", "to"].map(|name| network.attach(&sandbox(name)).unwrap());
-        tell_peers(to.listen_tcp(80).unwrap());
+        tell_peers(listen(&to, 80));
         let target = SocketAddr::new(to.ips()[0], 80);
         let gateway = Ipv4Addr::new(10, 203, 0, 1);
         assert_eq!(ask(target).unwrap(), gateway);
@@ -179,7 +179,7 @@ fn pods_of_a_range_that_nobody_knows_show_the_nodes_address() {
         let elsewhere = Elsewhere::join_by_a_wire().await;
         for (pod_range, reached) in [
             (PodRangeConfig::FirstFree(DEFAULT_BLOCK), true),
-            (PodRangeConfig::Assigned(RANGE.parse().unwrap()), false),
+            (PodRangeConfig::Assigned(vec![RANGE.parse().unwrap()]), false),
         ] {
             let network =
                 Network::detect(NetworkConfig { pod_range, ..address_mode_config() }).await.unwrap();
@@ -202,7 +202,7 @@ fn a_node_that_forwards_nothing_keeps_pods_on_its_own_addresses() {
         let first_free = PodRangeConfig::FirstFree(DEFAULT_BLOCK);
         let network =
             Network::detect(NetworkConfig { pod_range: first_free, ..address_mode_config() }).await.unwrap();
-        assert_eq!(network.pod_range(), None);
+        assert!(network.pod_ranges().is_empty());
         eventually("the end of the interface", || interfaces().is_empty()).await;
 
         // Who assigned a range will see to the firewall, too.
@@ -217,25 +217,13 @@ fn without_the_rights_pods_use_the_node() {
         let fewer = mine.effective - CapabilitySet::NET_ADMIN - CapabilitySet::SYS_ADMIN;
         set_capabilities(None, CapabilitySets { effective: fewer, ..mine }).unwrap();
         let network = Network::detect(address_mode_config()).await.unwrap();
-        assert_eq!(network.pod_range(), None);
+        assert!(network.pod_ranges().is_empty());
         let pod = network.attach(&sandbox("web")).unwrap();
         // What was asked for is answered with what there is.
         assert_eq!((pod.network().mode, pod.ips()), (NetworkMode::Pod, vec![]));
         assert_eq!(pod.network().ips, address_mode_config().node_addresses);
-        let listener = pod.listen_tcp(8080).unwrap();
+        let listener = listen(&pod, 8080);
         assert_eq!(listener.local_addr().unwrap(), (NODE_IP, 8080).into());
-    });
-}
-
-#[test]
-fn an_ipv6_range_is_refused_by_name() {
-    on_a_machine(|| async {
-        let config = NetworkConfig {
-            pod_range: PodRangeConfig::Assigned("fd00::/64".parse().unwrap()),
-            ..address_mode_config()
-        };
-        let error = Network::detect(config).await.unwrap_err();
-        assert!(error.to_string().contains("IPv6"), "{error}");
     });
 }
 
@@ -259,7 +247,7 @@ fn host_ports_and_host_networks_are_the_nodes() {
         let agent = network.attach(&config).unwrap();
         assert!(!agent.needs_pod_threads());
         assert_eq!(agent.network().mode, NetworkMode::Node);
-        assert_eq!(agent.listen_tcp(9000).unwrap().local_addr().unwrap(), (NODE_IP, 9000).into());
+        assert_eq!(listen(&agent, 9000).local_addr().unwrap(), (NODE_IP, 9000).into());
     });
 }
 
@@ -269,10 +257,11 @@ fn an_address_goes_back_when_it_is_released() {
         let network = pod_network().await;
         let pod = network.attach(&sandbox("web")).unwrap();
         let ip = pod.ips()[0];
-        assert_eq!(network.restore(&sandbox("web"), ip).unwrap_err().kind, ErrorKind::AlreadyExists);
+        assert_eq!(network.keep("uid-web", &[ip]).unwrap_err().kind, ErrorKind::AlreadyExists);
         pod.release();
         assert!(pod.listen_tcp(80).is_err());
-        assert_eq!(network.restore(&sandbox("web"), ip).unwrap().ips(), [ip]);
+        network.keep("uid-web", &[ip]).unwrap();
+        assert_eq!(network.attach(&sandbox("web")).unwrap().ips(), [ip]);
     });
 }
 
@@ -281,7 +270,7 @@ fn port_forward_reaches_the_pods_loopback() {
     on_a_machine(|| async {
         let network = pod_network().await;
         let pod = network.attach(&sandbox("web")).unwrap();
-        tell_peers(pod.listen_tcp(80).unwrap());
+        tell_peers(listen(&pod, 80));
         let connection = pod.connect_loopback(80).await.unwrap();
         assert_eq!(connection.peer_addr().unwrap(), SocketAddr::new(pod.ips()[0], 80));
         assert!(connection.local_addr().unwrap().ip().is_loopback());
@@ -291,7 +280,10 @@ fn port_forward_reaches_the_pods_loopback() {
 }
 
 async fn connect_from(source: SocketAddr, target: SocketAddr) -> io::Result<()> {
-    let socket = tokio::net::TcpSocket::new_v4()?;
+    let socket = match source {
+        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+    };
     socket.bind(source)?;
     let limit = std::time::Duration::from_secs(1);
     tokio::time::timeout(limit, socket.connect(target)).await??;
@@ -299,10 +291,10 @@ async fn connect_from(source: SocketAddr, target: SocketAddr) -> io::Result<()> 
 }
 
 async fn routes_to_pods() -> Vec<IpAddr> {
-    let routes = Netlink::connect().unwrap().destinations().await.unwrap();
+    let routes = Netlink::connect().unwrap().destinations(RANGE.parse().unwrap()).await.unwrap();
     routes
         .iter()
-        .map(|route| route.network().into())
+        .map(|route| route.network())
         .filter(|ip: &IpAddr| ip.to_string().starts_with("10."))
         .collect()
 }
@@ -328,6 +320,7 @@ impl Elsewhere {
             [(&here, "wire0", Self::NODE, Self::OTHER), (&there, "wire1", Self::OTHER, Self::NODE)]
         {
             let index = netlink.set_up(interface).await.unwrap();
+            let (own, other) = (IpAddr::from(own), IpAddr::from(other));
             netlink.add_address(index, own).await.unwrap();
             netlink.add_route(other.into(), other, index, Some(own), MAIN_TABLE).await.unwrap();
         }

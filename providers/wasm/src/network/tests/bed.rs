@@ -11,7 +11,7 @@ use nix::sched::{CloneFlags, unshare};
 use tokio::runtime::{Builder, Runtime};
 
 use super::super::netlink::Netlink;
-use super::super::{Network, NetworkConfig, PodRangeConfig};
+use super::super::{Network, NetworkConfig, PodNet, PodRangeConfig};
 
 /// The machine's own address.
 pub(super) const NODE_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
@@ -32,7 +32,7 @@ pub(super) fn on_a_machine<F: Future>(test: impl FnOnce() -> F + Send + 'static)
         runtime.block_on(async {
             let netlink = Netlink::connect().unwrap();
             let lo = netlink.set_up("lo").await.unwrap();
-            netlink.add_address(lo, NODE_IP).await.unwrap();
+            netlink.add_address(lo, NODE_IP.into()).await.unwrap();
             test().await;
         });
     })
@@ -45,13 +45,13 @@ pub(super) fn on_a_machine<F: Future>(test: impl FnOnce() -> F + Send + 'static)
 /// A network in which pods have addresses of their own.
 pub(super) async fn pod_network() -> Network {
     let network = Network::detect(address_mode_config()).await.unwrap();
-    assert_eq!(network.pod_range().map(|range| range.to_string()).as_deref(), Some(RANGE));
+    assert_eq!(network.pod_ranges(), [RANGE.parse().unwrap()]);
     network
 }
 
 pub(super) fn address_mode_config() -> NetworkConfig {
     NetworkConfig {
-        pod_range: PodRangeConfig::Assigned(RANGE.parse().unwrap()),
+        pod_range: PodRangeConfig::Assigned(vec![RANGE.parse().unwrap()]),
         node_addresses: vec![NODE_IP.into()],
         ..NetworkConfig::default()
     }
@@ -105,6 +105,12 @@ impl Drop for GuestRuntime {
             runtime.shutdown_background();
         }
     }
+}
+
+/// The listener of a pod with one address.
+pub(super) fn listen(pod: &PodNet, port: u16) -> TcpListener {
+    let [listener] = pod.listen_tcp(port).unwrap().try_into().unwrap();
+    listener
 }
 
 /// Tells each that connects to a listener where it comes from.

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::bed::{eventually, interfaces, on_a_machine, pod_network, sandbox};
+use super::bed::{eventually, interfaces, listen, on_a_machine, pod_network, sandbox};
 
 /// Tells the process that it is the agent to be killed.
 const MARK: &str = "CORACLE_TEST_AGENT_TO_KILL";
@@ -27,8 +27,9 @@ fn a_killed_agent_leaves_nothing_that_hinders_the_next() {
 
         let network = pod_network().await;
         assert_eq!(interfaces().len(), 1);
-        let again = network.restore(&sandbox("web"), pod.ip()).unwrap();
-        let listener = again.listen_tcp(pod.port()).unwrap();
+        network.keep("uid-web", &[pod.ip()]).unwrap();
+        let again = network.attach(&sandbox("web")).unwrap();
+        let listener = listen(&again, pod.port());
         TcpStream::connect(pod).unwrap();
 
         drop((network, again, listener, connection));
@@ -56,7 +57,7 @@ async fn agent() {
     }
     let network = pod_network().await;
     let pod = network.attach(&sandbox("web")).unwrap();
-    let listener = pod.listen_tcp(80).unwrap();
+    let listener = listen(&pod, 80);
     // The test runner has begun a line of its own.
     println!("\npod at {}", listener.local_addr().unwrap());
     loop {

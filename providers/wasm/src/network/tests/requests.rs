@@ -19,7 +19,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
 use super::super::http_client::send;
 use super::super::{Network, NetworkConfig, PodNet};
-use super::bed::{GuestRuntime, NODE_IP, address_mode_config, on_a_machine, pod_network, sandbox};
+use super::bed::{GuestRuntime, NODE_IP, address_mode_config, listen, on_a_machine, pod_network, sandbox};
 use super::guests::http;
 
 #[test]
@@ -74,7 +74,7 @@ fn a_pod_reaches_its_own_server() {
         let network = pod_network().await;
         let guests = GuestRuntime::new(&network);
         let pod = network.attach(&sandbox("web")).unwrap();
-        let listener = TcpListener::from_std(pod.listen_tcp(8080).unwrap()).unwrap();
+        let listener = TcpListener::from_std(listen(&pod, 8080)).unwrap();
         accept(listener);
         let peer: SocketAddr = http(&guests, &pod, "/fetch/localhost:8080/peer").await.parse().unwrap();
         assert!(peer.ip().is_loopback());

@@ -10,7 +10,8 @@ use wasmtime::component::Linker;
 
 use super::super::{Network, NetworkConfig, PodNet, add_to_linker};
 use super::bed::{
-    GuestRuntime, NODE_IP, address_mode_config, forwarded, on_a_machine, pod_network, sandbox, tell_peers,
+    GuestRuntime, NODE_IP, address_mode_config, forwarded, listen, on_a_machine, pod_network, sandbox,
+    tell_peers,
 };
 use super::guests::{
     Guest, SOCKETS, run_sockets, run_sockets_past_the_rewriting, sockets, sockets_for_version,
@@ -46,7 +47,7 @@ fn a_guest_reaches_the_node_and_other_pods_from_its_address() {
         let pod = network.attach(&sandbox("web")).unwrap();
         let other = network.attach(&sandbox("other")).unwrap();
         tell_peers(std::net::TcpListener::bind((NODE_IP, 7000)).unwrap());
-        tell_peers(other.listen_tcp(7000).unwrap());
+        tell_peers(listen(&other, 7000));
         for target in [NODE_IP.into(), other.ips()[0]] {
             let outcome = sockets(&guests, &pod, &format!("connect {target}:7000")).await;
             assert!(outcome.starts_with(&format!("{}:", pod.ips()[0])), "{outcome}");
@@ -152,7 +153,7 @@ fn guests_of_any_version_get_these_functions() {
         config.host_aliases = vec![HostAlias { ip: [192, 0, 2, 99].into(), hostnames: vec!["db".into()] }];
         let pod = network.attach(&config).unwrap();
         let other = network.attach(&sandbox("other")).unwrap();
-        tell_peers(other.listen_tcp(7000).unwrap());
+        tell_peers(listen(&other, 7000));
         let served = guests.start(run_in(&pod, "udp-echo 127.0.0.1:5000"));
         tokio::time::sleep(Duration::from_millis(300)).await;
         let (ip, other) = (pod.ips()[0], other.ips()[0]);
@@ -255,7 +256,7 @@ fn on_the_nodes_addresses_a_guest_reaches_its_own_pods_loopback_only() {
         let guests = GuestRuntime::new(&network);
         let [a, b] = ["a", "b"].map(|name| network.attach(&sandbox(name)).unwrap());
         tell_peers(std::net::TcpListener::bind("127.0.0.1:7000").unwrap());
-        tell_peers(a.listen_tcp(7001).unwrap());
+        tell_peers(listen(&a, 7001));
         for (pod, arguments, outcome) in [
             (&a, "bind 0.0.0.0:80", "192.0.2.10:80"),
             (&a, "bind 127.0.0.1:80", "127.0.0.1:80"),

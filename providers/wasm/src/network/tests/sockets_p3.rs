@@ -9,7 +9,7 @@ use wasmtime::component::Linker;
 
 use super::super::{Network, NetworkConfig, add_p3_to_linker};
 use super::bed::{
-    GuestRuntime, NODE_IP, address_mode_config, on_a_machine, pod_network, sandbox, tell_peers,
+    GuestRuntime, NODE_IP, address_mode_config, listen, on_a_machine, pod_network, sandbox, tell_peers,
 };
 use super::guests::{
     Guest, SOCKETS, run_sockets, run_sockets_p3, run_sockets_p3_past_the_rewriting, sockets_p3,
@@ -25,7 +25,7 @@ fn a_guest_has_its_pods_addresses() {
         let pod = network.attach(&config).unwrap();
         let other = network.attach(&sandbox("other")).unwrap();
         tell_peers(std::net::TcpListener::bind((NODE_IP, 7000)).unwrap());
-        tell_peers(other.listen_tcp(7000).unwrap());
+        tell_peers(listen(&other, 7000));
         let (ip, other) = (pod.ips()[0], other.ips()[0]);
         // Each line depends on a function that wasmtime-wasi's own would not do this way.
         for (arguments, outcome) in [
@@ -119,7 +119,7 @@ fn on_the_nodes_addresses_a_guest_reaches_its_own_pods_loopback_only() {
         let guests = GuestRuntime::new(&network);
         let [a, b] = ["a", "b"].map(|name| network.attach(&sandbox(name)).unwrap());
         tell_peers(std::net::TcpListener::bind("127.0.0.1:7000").unwrap());
-        tell_peers(a.listen_tcp(7001).unwrap());
+        tell_peers(listen(&a, 7001));
         for (pod, arguments, outcome) in [
             (&a, "bind 0.0.0.0:80", "192.0.2.10:80"),
             (&a, "bind -", "192.0.2.10:"),
