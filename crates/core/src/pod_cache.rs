@@ -27,8 +27,9 @@ pub struct PodCache {
 #[derive(Debug, Default)]
 struct Inner {
     pods: BTreeMap<PodUid, Entry>,
-    /// Providers that have listed at least once: only then is an absent pod known to be absent.
-    synced: Vec<ProviderName>,
+    /// Providers that have listed everything, and up to which revision: only then is an absent pod known to be absent, and
+    /// late news about what was in no list known to be old.
+    listed: BTreeMap<ProviderName, Revision>,
 }
 
 #[derive(Debug, Default)]
@@ -79,13 +80,20 @@ impl<T: Revised> Item<T> {
     }
 }
 
-fn put<T: Revised>(items: &mut BTreeMap<String, Item<T>>, id: &str, new: Item<T>) -> bool {
+/// Takes news of an item in; says whether it is. An unknown item that has not changed since everything was `listed` is gone.
+fn put<T: Revised>(
+    items: &mut BTreeMap<String, Item<T>>,
+    id: &str,
+    new: Item<T>,
+    listed: Option<Revision>,
+) -> bool {
     match items.get_mut(id) {
         Some(old) if old.revision() >= new.revision() => false,
         Some(old) => {
             *old = new;
             true
         }
+        None if listed.is_some_and(|listed| new.revision() <= listed) => false,
         None => {
             let news = matches!(new, Item::Present(_));
             items.insert(id.to_owned(), new);
@@ -94,23 +102,28 @@ fn put<T: Revised>(items: &mut BTreeMap<String, Item<T>>, id: &str, new: Item<T>
     }
 }
 
-/// Takes a list's word for everything up to its revision: what it does not have is gone.
+/// Takes the word of a list of this revision: what it does not have is gone.
 fn reconcile<T: Revised>(
     items: &mut BTreeMap<String, Item<T>>,
-    listed: Vec<(String, Arc<T>)>,
+    present: Vec<(String, Arc<T>)>,
     revision: Revision,
+    listed: Option<Revision>,
 ) -> bool {
     let mut changed = false;
-    let ids: Vec<String> = listed.iter().map(|(id, _)| id.clone()).collect();
-    for (id, item) in listed {
-        changed |= put(items, &id, Item::Present(item));
+    let ids: Vec<String> = present.iter().map(|(id, _)| id.clone()).collect();
+    for (id, item) in present {
+        changed |= put(items, &id, Item::Present(item), listed);
     }
-    items.retain(|id, item| {
-        let gone = !ids.contains(id) && item.revision() <= revision;
-        changed |= gone && matches!(item, Item::Present(_));
-        !gone
-    });
+    for (_, item) in items.iter_mut().filter(|(id, item)| !ids.contains(*id) && item.revision() <= revision) {
+        changed |= matches!(item, Item::Present(_));
+        *item = Item::Removed(revision);
+    }
     changed
+}
+
+/// Forgets removals that a list of everything makes known for good.
+fn forget_removed<T>(items: &mut BTreeMap<String, Item<T>>, listed: Revision) {
+    items.retain(|_, item| !matches!(item, Item::Removed(revision) if *revision <= listed));
 }
 
 impl Entry {
@@ -169,7 +182,7 @@ impl PodCache {
 
     /// Whether a provider has listed at least once.
     pub fn is_synced(&self, provider: ProviderName) -> bool {
-        self.inner.lock().synced.contains(&provider)
+        self.inner.lock().listed.contains_key(provider)
     }
 
     /// Whether this provider has, had, or may have anything of this pod.
@@ -191,29 +204,31 @@ impl PodCache {
     /// Writes the state of a sandbox; says whether that was news.
     pub fn set_sandbox(&self, provider: ProviderName, status: Arc<SandboxStatus>) -> bool {
         let uid = status.pod.uid.clone();
-        self.write(&uid, provider, |view| {
+        self.write(&uid, provider, |view, listed| {
             let id = status.id.clone();
-            put(&mut view.sandboxes, &id, Item::Present(status))
+            put(&mut view.sandboxes, &id, Item::Present(status), listed)
         })
     }
 
     /// Writes the state of a container; says whether that was news.
     pub fn set_container(&self, provider: ProviderName, status: Arc<ContainerStatus>) -> bool {
         let uid = status.pod.uid.clone();
-        self.write(&uid, provider, |view| {
+        self.write(&uid, provider, |view, listed| {
             let id = status.id.clone();
-            put(&mut view.containers, &id, Item::Present(status))
+            put(&mut view.containers, &id, Item::Present(status), listed)
         })
     }
 
     /// Forgets a sandbox that was removed.
     pub fn remove_sandbox(&self, provider: ProviderName, uid: &str, id: &str, revision: Revision) -> bool {
-        self.write(uid, provider, |view| put(&mut view.sandboxes, id, Item::Removed(revision)))
+        let gone = Item::Removed(revision);
+        self.write(uid, provider, |view, listed| put(&mut view.sandboxes, id, gone, listed))
     }
 
     /// Forgets a container that was removed.
     pub fn remove_container(&self, provider: ProviderName, uid: &str, id: &str, revision: Revision) -> bool {
-        self.write(uid, provider, |view| put(&mut view.containers, id, Item::Removed(revision)))
+        let gone = Item::Removed(revision);
+        self.write(uid, provider, |view, listed| put(&mut view.containers, id, gone, listed))
     }
 
     /// Takes an event in; answers which pod it changed, if any. `Lagged` and `StatusChanged` concern no pod.
@@ -252,9 +267,7 @@ impl PodCache {
                 changed.push(uid);
             }
         }
-        if !inner.synced.contains(&provider) {
-            inner.synced.push(provider);
-        }
+        inner.listed_everything(provider, snapshot.revision);
         drop(inner);
         self.note(!changed.is_empty());
         changed
@@ -298,8 +311,20 @@ impl PodCache {
         }
     }
 
-    fn write(&self, uid: &str, provider: ProviderName, change: impl FnOnce(&mut View) -> bool) -> bool {
-        let changed = change(self.inner.lock().pods.entry(uid.into()).or_default().view(provider));
+    fn write(
+        &self,
+        uid: &str,
+        provider: ProviderName,
+        change: impl FnOnce(&mut View, Option<Revision>) -> bool,
+    ) -> bool {
+        let mut inner = self.inner.lock();
+        let listed = inner.listed.get(provider).copied();
+        let entry = inner.pods.entry(uid.into()).or_default();
+        let changed = change(entry.view(provider), listed);
+        if entry.is_empty() {
+            inner.pods.remove(uid);
+        }
+        drop(inner);
         self.note(changed)
     }
 
@@ -313,16 +338,26 @@ impl PodCache {
 
 impl Inner {
     fn reconcile_pod(&mut self, provider: ProviderName, uid: &PodUid, snapshot: Snapshot) -> bool {
-        let entry = self.pods.entry(uid.clone()).or_default();
-        let view = entry.view(provider);
+        let listed = self.listed.get(provider).copied();
+        let view = self.pods.entry(uid.clone()).or_default().view(provider);
         let sandboxes = snapshot.sandboxes.into_iter().map(|s| (s.id.clone(), s)).collect();
         let containers = snapshot.containers.into_iter().map(|c| (c.id.clone(), c)).collect();
-        let mut changed = reconcile(&mut view.sandboxes, sandboxes, snapshot.revision);
-        changed |= reconcile(&mut view.containers, containers, snapshot.revision);
-        if entry.is_empty() {
-            self.pods.remove(uid);
-        }
+        let mut changed = reconcile(&mut view.sandboxes, sandboxes, snapshot.revision, listed);
+        changed |= reconcile(&mut view.containers, containers, snapshot.revision, listed);
         changed
+    }
+
+    /// All pods have been reconciled with a list of everything.
+    fn listed_everything(&mut self, provider: ProviderName, revision: Revision) {
+        let listed = self.listed.entry(provider).or_default();
+        *listed = revision.max(*listed);
+        let listed = *listed;
+        self.pods.retain(|_, entry| {
+            let view = entry.view(provider);
+            forget_removed(&mut view.sandboxes, listed);
+            forget_removed(&mut view.containers, listed);
+            !entry.is_empty()
+        });
     }
 }
 
@@ -362,6 +397,28 @@ mod tests {
         cache.set_container(P, container("a", 1, ContainerState::Running));
         assert!(cache.remove_container(P, "u", "a", rev(3)));
         assert!(!cache.set_container(P, container("a", 2, ContainerState::Exited)));
+        assert_eq!(state(&cache), None);
+    }
+
+    #[test]
+    fn late_news_does_not_bring_back_what_a_list_no_longer_has() {
+        let listed = || Snapshot { revision: rev(4), ..Snapshot::default() };
+        let late = || container("a", 2, ContainerState::Running);
+        for knew_of_it in [true, false] {
+            let cache = PodCache::default();
+            if knew_of_it {
+                cache.set_container(P, container("a", 1, ContainerState::Running));
+            }
+            cache.replace_all(P, listed());
+            assert!(!cache.set_container(P, late()), "known before: {knew_of_it}");
+            assert!(cache.inner.lock().pods.is_empty());
+            assert!(cache.set_container("q", late()), "lists of others say nothing");
+            assert!(cache.set_container(P, container("b", 5, ContainerState::Running)));
+        }
+        let cache = PodCache::default();
+        cache.set_container(P, container("a", 1, ContainerState::Running));
+        cache.replace_pod(P, &"u".into(), listed());
+        assert!(!cache.set_container(P, late()));
         assert_eq!(state(&cache), None);
     }
 
