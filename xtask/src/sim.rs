@@ -14,8 +14,10 @@ use crate::{paths, shell};
 const MUTANT_SEEDS: &str = "5000";
 
 pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
-    if args == ["--mutants"] {
-        return mutants();
+    if let [flag, names @ ..] = args
+        && flag == "--mutants"
+    {
+        return mutants(names);
     }
     let simulation = build(&paths::repository(), &paths::cache().join("sim"))?;
     let status = Command::new(&simulation).args(args).status().context("cannot run the simulation")?;
@@ -32,13 +34,18 @@ fn build(checkout: &Path, target: &Path) -> Result<PathBuf> {
     Ok(target.join("sim/coracle-sim"))
 }
 
-/// Plants one bug after the other into a copy of the checkout. Each must make some seed fail.
-fn mutants() -> Result<ExitCode> {
+/// Plants one bug after the other into a copy of the checkout: those of these names, or all. Each must make some seed fail.
+fn mutants(names: &[String]) -> Result<ExitCode> {
     let scratch = paths::cache().join("mutants");
     // With the results of sound code in one folder, cargo would take one for the other.
     let target = paths::cache().join("mutants-target");
     let mut missed = Vec::new();
-    for mutant in Mutant::all(&paths::repository().join("crates/sim/mutants"))? {
+    let mut mutants = Mutant::all(&paths::repository().join("crates/sim/mutants"))?;
+    mutants.retain(|mutant| names.is_empty() || names.contains(&mutant.name));
+    if mutants.len() < names.len() {
+        bail!("no such mutant among {}", names.join(", "));
+    }
+    for mutant in mutants {
         let start = Instant::now();
         copy_checkout(&scratch)?;
         mutant.plant(&scratch)?;

@@ -33,7 +33,8 @@ pub(crate) struct ProviderFaults {
     lags: u32,
     loses_events: u32,
     doubles_events: u32,
-    holds_events: u32,
+    delays_events: u32,
+    stalls_events: u32,
 }
 
 /// What becomes of an event.
@@ -41,9 +42,12 @@ pub(crate) struct ProviderFaults {
 pub(crate) enum EventFate {
     Told,
     Lost,
+    /// It comes, and once more later.
     Doubled,
-    /// It comes after the next one.
-    Held,
+    /// It is late, and others overtake it.
+    Late,
+    /// It is late, and so is whatever comes after it.
+    Stalled,
 }
 
 impl Faults {
@@ -133,7 +137,8 @@ impl ProviderFaults {
             lags: *dice.pick(&MEASURES),
             loses_events: measure(),
             doubles_events: measure(),
-            holds_events: measure(),
+            delays_events: measure(),
+            stalls_events: measure() / 6,
         }
     }
 
@@ -158,8 +163,10 @@ impl ProviderFaults {
             EventFate::Lost
         } else if faults.happens(dice, self.doubles_events) {
             EventFate::Doubled
-        } else if faults.happens(dice, self.holds_events) {
-            EventFate::Held
+        } else if faults.happens(dice, self.delays_events) {
+            EventFate::Late
+        } else if faults.happens(dice, self.stalls_events) {
+            EventFate::Stalled
         } else {
             EventFate::Told
         }

@@ -1,11 +1,13 @@
 //! The events of a provider on their way to the agent.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coracle_provider::{Event, EventStream, RuntimeService};
 use futures::StreamExt;
 use futures::stream::unfold;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 
 use super::SimProvider;
 use crate::faults::EventFate;
@@ -13,7 +15,7 @@ use crate::faults::EventFate;
 /// Events that the agent may be behind.
 const BUFFER: usize = 256;
 
-/// Events until the provider goes down. Some are lost without a word, told twice, or after the next one.
+/// Events until the provider goes down. Some are lost without a word, told twice, or late.
 pub(super) fn subscribe(provider: Arc<SimProvider>) -> EventStream {
     let (sender, receiver) = mpsc::channel(BUFFER);
     let events = provider.inner.subscribe();
@@ -28,37 +30,61 @@ pub(super) fn subscribe(provider: Arc<SimProvider>) -> EventStream {
     unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) }).boxed()
 }
 
+/// Events that are on their way: when they arrive, and in which order they were sent.
+#[derive(Default)]
+struct OnTheWay {
+    events: BTreeMap<(Instant, u64), Event>,
+    sent: u64,
+}
+
+impl OnTheWay {
+    fn add(&mut self, at: Instant, event: Event) {
+        self.sent += 1;
+        self.events.insert((at, self.sent), event);
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.events.first_key_value().map(|((at, _), _)| *at)
+    }
+}
+
 async fn hand_on(provider: &SimProvider, mut events: EventStream, sender: mpsc::Sender<Event>) {
-    let mut held = None;
+    let (faults, dice) = (&provider.faults, &provider.dice);
+    let mut on_the_way = OnTheWay::default();
+    // Until then nothing gets through.
+    let mut stalled = Instant::now();
     loop {
+        let next = on_the_way.next();
         let event = tokio::select! {
             biased;
             () = sender.closed() => return,
             event = events.next() => event,
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+                let Some((_, event)) = on_the_way.events.pop_first() else { continue };
+                // Whoever is gone is seen above.
+                let _ = sender.send(event).await;
+                continue;
+            }
         };
         let Some(event) = event else { return };
         if provider.is_down() {
             return;
         }
-        let mut told = Vec::new();
-        match provider.own.event(&provider.faults, &provider.dice) {
-            EventFate::Told => told.push(event),
-            EventFate::Doubled => told.extend([event.clone(), event]),
-            EventFate::Lost => {}
-            EventFate::Held => {
-                if let Some(earlier) = held.replace(event) {
-                    told.push(earlier);
-                }
-                for event in told {
-                    // Whoever is gone is seen above.
-                    let _ = sender.send(event).await;
-                }
-                continue;
-            }
+        let late = |now: Instant| now + dice.millis(1..6000);
+        let now = Instant::now();
+        let fate = provider.own.event(faults, dice);
+        if fate == EventFate::Stalled {
+            stalled = stalled.max(late(now));
         }
-        told.extend(held.take());
-        for event in told {
-            let _ = sender.send(event).await;
+        let soonest = now.max(stalled);
+        match fate {
+            EventFate::Lost => {}
+            EventFate::Late => on_the_way.add(late(soonest), event),
+            EventFate::Doubled => {
+                on_the_way.add(late(soonest), event.clone());
+                on_the_way.add(soonest, event);
+            }
+            EventFate::Told | EventFate::Stalled => on_the_way.add(soonest, event),
         }
     }
 }
