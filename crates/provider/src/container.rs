@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::image::ImageSpec;
+use crate::linux::LinuxContainerConfig;
 use crate::revision::Revision;
-use crate::sandbox::PodRef;
+use crate::sandbox::{PodRef, SandboxConfig};
 
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -37,8 +39,20 @@ impl std::fmt::Debug for EnvVar {
     }
 }
 
+/// Which mounts that are made later are seen on the other side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountPropagation {
+    /// None.
+    #[default]
+    Private,
+    /// Those of the host, in the container.
+    HostToContainer,
+    /// Those of either, in the other.
+    Bidirectional,
+}
+
 /// A file or folder of the host that a container sees.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
     /// Where the container sees it.
     pub container_path: String,
@@ -47,6 +61,10 @@ pub struct Mount {
     pub host_path: PathBuf,
     /// Whether it may only read.
     pub read_only: bool,
+    /// It belongs to the node and not to the pod, and may lie on anything, also on a file system that hangs.
+    pub of_node: bool,
+    /// Which mounts are seen on the other side.
+    pub propagation: MountPropagation,
 }
 
 /// A port that a container declares.
@@ -112,6 +130,10 @@ pub struct ContainerConfig {
     pub tty: bool,
     /// Limits and weights.
     pub resources: Resources,
+    /// What only Linux has.
+    pub linux: LinuxContainerConfig,
+    /// What its sandbox was made from, for a provider that does not remember that.
+    pub sandbox: Arc<SandboxConfig>,
 }
 
 /// What a container is doing.
@@ -207,6 +229,9 @@ pub struct ContainerStats {
     pub memory: MemoryStats,
     /// What it wrote over its image; none where that is not known, or there is no such place.
     pub writable_layer: Option<DiskStats>,
+    /// Its instances that a trap ended since it started; none where nothing traps. A service goes on after a trap, so that
+    /// its status does not tell.
+    pub traps: Option<u64>,
 }
 
 /// What a network interface of a pod has carried since it was made.

@@ -43,6 +43,7 @@ pub enum Call {
     ReopenContainerLog,
     ExecSync,
     UpdateContainerResources,
+    ContainerStats,
 }
 
 /// What comes of a command.
@@ -399,6 +400,7 @@ impl RuntimeService for FakeProvider {
     }
 
     async fn container_stats(&self, pod_uid: Option<&str>) -> Result<Vec<ContainerStats>> {
+        self.enter(Call::ContainerStats).await?;
         let (containers, usage) = (self.containers(), self.state.lock().memory_usage);
         let running = containers.iter().filter(|c| c.state == ContainerState::Running);
         let wanted = running.filter(|c| pod_uid.is_none_or(|uid| c.pod.uid == uid));
@@ -410,6 +412,7 @@ impl RuntimeService for FakeProvider {
             cpu_usage_core_nanos: 0,
             memory: MemoryStats { working_set_bytes: usage, usage_bytes: usage, rss_bytes: usage },
             writable_layer: None,
+            traps: None,
         };
         Ok(wanted.map(stats).collect())
     }
@@ -482,6 +485,7 @@ impl ImageService for FakeProvider {
             repo_digests: Vec::new(),
             size_bytes: 1,
             kind: ArtifactKind::Wasm,
+            uid: None,
             username: String::new(),
             annotations: BTreeMap::new(),
             pinned: false,
@@ -543,5 +547,9 @@ impl StreamingService for FakeProvider {
 impl Provider for FakeProvider {
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn runs(&self) -> ArtifactKind {
+        ArtifactKind::Wasm
     }
 }

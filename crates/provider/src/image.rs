@@ -44,7 +44,9 @@ pub struct Image {
     pub size_bytes: u64,
     /// What it holds.
     pub kind: ArtifactKind,
-    /// The user that its configuration asks for, if any.
+    /// The user that its configuration asks for by number, if it does.
+    pub uid: Option<i64>,
+    /// The user that its configuration asks for by name, if it does.
     pub username: String,
     /// Annotations of its manifest.
     pub annotations: BTreeMap<String, String>,

@@ -11,11 +11,13 @@
 mod container;
 #[cfg(feature = "contract")]
 pub mod contract;
+pub mod cpu;
 mod error;
 mod event;
 #[cfg(feature = "fake")]
 pub mod fake;
 mod image;
+mod linux;
 mod revision;
 mod sandbox;
 mod service;
@@ -24,11 +26,15 @@ mod streaming;
 
 pub use container::{
     ContainerConfig, ContainerPort, ContainerState, ContainerStats, ContainerStatus, DiskStats, EnvVar,
-    InterfaceStats, MemoryStats, Mount, NetworkStats, Protocol, Resources,
+    InterfaceStats, MemoryStats, Mount, MountPropagation, NetworkStats, Protocol, Resources,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, EventStream};
 pub use image::{ArtifactKind, FsUsage, Image, ImageSpec, PullProgress, PullRequest, RegistryAuth, Secret};
+pub use linux::{
+    Capabilities, HugepageLimit, LinuxContainerConfig, LinuxSandboxConfig, LinuxSecurityContext,
+    NamespaceMode, SeLinuxOptions, SecurityProfile, SupplementalGroupsPolicy,
+};
 pub use revision::{Revision, RevisionCounter};
 pub use sandbox::{
     DnsConfig, HostAlias, NetworkMode, PodNetwork, PodRef, PortMapping, SandboxConfig, SandboxState,

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::container::Protocol;
+use crate::container::{Protocol, Resources};
+use crate::linux::LinuxSandboxConfig;
 use crate::revision::Revision;
 
 /// Which pod a sandbox or container belongs to.
@@ -89,6 +90,12 @@ pub struct SandboxConfig {
     pub network: NetworkMode,
     /// The RuntimeClass handler; empty for the provider's default.
     pub runtime_handler: String,
+    /// What its containers have together, pod-level limits included.
+    pub resources: Resources,
+    /// What the runtime itself takes beside them (`spec.overhead`).
+    pub overhead: Resources,
+    /// What only Linux has.
+    pub linux: LinuxSandboxConfig,
 }
 
 /// Whether containers can be started in a sandbox.

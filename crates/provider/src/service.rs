@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::container::{ContainerConfig, ContainerStats, ContainerStatus, NetworkStats, Resources};
 use crate::error::{Error, Result};
 use crate::event::EventStream;
-use crate::image::{FsUsage, Image, ImageSpec, PullProgress, PullRequest};
+use crate::image::{ArtifactKind, FsUsage, Image, ImageSpec, PullProgress, PullRequest};
 use crate::revision::Revision;
 use crate::sandbox::{SandboxConfig, SandboxStatus};
 use crate::snapshot::Snapshot;
@@ -181,4 +181,7 @@ pub trait ImageService: Send + Sync {
 pub trait Provider: RuntimeService + ImageService + StreamingService {
     /// A short fixed name, for logs, metrics and container ids (`wasm://…`).
     fn name(&self) -> &'static str;
+
+    /// What it runs.
+    fn runs(&self) -> ArtifactKind;
 }

@@ -11,10 +11,10 @@ use async_trait::async_trait;
 use coracle_core::clock;
 use coracle_provider::fake::FakeProvider;
 use coracle_provider::{
-    Condition, ContainerConfig, ContainerState, ContainerStatus, Error, ErrorKind, Event, EventStream,
-    ExecSyncResponse, FsUsage, Image, ImageService, ImageSpec, Provider, PullProgress, PullRequest, Result,
-    Revision, RuntimeService, RuntimeStatus, SandboxConfig, SandboxState, SandboxStatus, Snapshot,
-    StreamingService, Version,
+    ArtifactKind, Condition, ContainerConfig, ContainerState, ContainerStatus, Error, ErrorKind, Event,
+    EventStream, ExecSyncResponse, FsUsage, Image, ImageService, ImageSpec, Provider, PullProgress,
+    PullRequest, Result, Revision, RuntimeService, RuntimeStatus, SandboxConfig, SandboxState, SandboxStatus,
+    Snapshot, StreamingService, Version,
 };
 use tokio::sync::{Notify, mpsc};
 
@@ -321,6 +321,10 @@ impl StreamingService for Served {
 impl Provider for Served {
     fn name(&self) -> &'static str {
         self.0.name()
+    }
+
+    fn runs(&self) -> ArtifactKind {
+        self.0.runs()
     }
 }
 

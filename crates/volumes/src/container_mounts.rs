@@ -70,7 +70,13 @@ impl MountPlan {
             subpath::real_path(&file, &base)
         };
         let host_path = find().map_err(|error| in_volume(&self.volume, error))?;
-        Ok(Mount { container_path: self.container_path, host_path, read_only: self.read_only })
+        Ok(Mount {
+            container_path: self.container_path,
+            host_path,
+            read_only: self.read_only,
+            of_node: matches!(self.base, Base::Host(_)),
+            ..Mount::default()
+        })
     }
 }
 

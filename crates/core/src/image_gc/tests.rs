@@ -31,6 +31,7 @@ fn image(id: u32, size: u64) -> Image {
         repo_digests: vec![format!("image-{id}@digest")],
         size_bytes: size,
         kind: ArtifactKind::Wasm,
+        uid: None,
         username: String::new(),
         annotations: Default::default(),
         pinned: false,

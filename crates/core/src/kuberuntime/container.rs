@@ -196,6 +196,8 @@ impl KubeGenericRuntimeManager {
             stdin_once: container.stdin_once.unwrap_or(false),
             tty: container.tty.unwrap_or(false),
             resources: container_resources(pod, container),
+            linux: coracle_provider::LinuxContainerConfig::default(),
+            sandbox: Arc::default(),
             envs,
         })
     }

@@ -60,6 +60,9 @@ impl KubeGenericRuntimeManager {
             port_mappings: port_mappings(pod)?,
             network: if pod.is_host_network() { NetworkMode::Node } else { NetworkMode::Pod },
             runtime_handler,
+            resources: coracle_provider::Resources::default(),
+            overhead: coracle_provider::Resources::default(),
+            linux: coracle_provider::LinuxSandboxConfig::default(),
         })
     }
 }

@@ -77,7 +77,11 @@ async fn volumes_become_paths() {
         bed.manager.container_mounts(&pod, &container(mounts), &env(&[("POD", "web-1")])).await.unwrap();
     assert_eq!(found.len(), expected.len());
     for (mount, (container_path, host_path, read_only)) in found.into_iter().zip(expected) {
-        assert_eq!(mount, Mount { container_path: container_path.into(), host_path, read_only });
+        let of_node = host_path.starts_with(&srv);
+        assert_eq!(
+            mount,
+            Mount { container_path: container_path.into(), host_path, read_only, of_node, ..Mount::default() }
+        );
         assert!(mount.host_path.is_dir(), "{}", mount.host_path.display());
     }
     assert_eq!(mode(bed.volume("uid-1", "empty-dir", "data").join("cache/v1")), 0o777);

@@ -225,7 +225,12 @@ mod tests {
         }
 
         fn mount(&self, host: &str, container: &str, read_only: bool) -> Mount {
-            Mount { container_path: container.into(), host_path: self.path(host), read_only }
+            Mount {
+                container_path: container.into(),
+                host_path: self.path(host),
+                read_only,
+                ..Mount::default()
+            }
         }
 
         fn open(&self, mounts: &[Mount]) -> Result<(), String> {

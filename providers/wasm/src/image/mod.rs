@@ -252,6 +252,7 @@ impl ImageStore {
             repo_digests,
             size_bytes: files + named.image.artifact.as_ref().map_or(0, prepared),
             kind: ArtifactKind::Wasm,
+            uid: None,
             username: named.image.config.user.clone(),
             annotations: named.image.annotations.clone(),
             pinned: false,

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use coracle_provider::{
-    Condition, ContainerConfig, ContainerStats, ContainerStatus, Error, EventStream, LiveResize, Provider,
-    Resources, Result, Revision, RuntimeHandler, RuntimeService, RuntimeStatus, SandboxConfig, SandboxStatus,
-    Snapshot, Version,
+    ArtifactKind, Condition, ContainerConfig, ContainerStats, ContainerStatus, Error, EventStream,
+    LiveResize, Provider, Resources, Result, Revision, RuntimeHandler, RuntimeService, RuntimeStatus,
+    SandboxConfig, SandboxStatus, Snapshot, Version,
 };
 
 use super::{WasmProvider, no_container};
@@ -19,6 +19,10 @@ const NAME: &str = "wasm";
 impl Provider for WasmProvider {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn runs(&self) -> ArtifactKind {
+        ArtifactKind::Wasm
     }
 }
 

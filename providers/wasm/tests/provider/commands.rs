@@ -63,6 +63,7 @@ async fn mounts_are_seen_and_read_only_ones_stay_as_they_are() {
         container_path: container_path.into(),
         host_path,
         read_only,
+        ..Mount::default()
     };
     let run = async |args: &[&str], read_only| {
         let mounts = vec![
@@ -112,7 +113,12 @@ async fn a_last_line_without_an_end_is_partial_and_a_long_one_is_cut() {
     let ended = host
         .run_to_end(&guest("files"), |c| {
             c.args = strings(&["cat", "/v/file"]);
-            c.mounts = vec![Mount { container_path: "/v".into(), host_path: volume, read_only: true }];
+            c.mounts = vec![Mount {
+                container_path: "/v".into(),
+                host_path: volume,
+                read_only: true,
+                ..Mount::default()
+            }];
         })
         .await;
     let lines = log(&ended);
@@ -197,7 +203,7 @@ async fn a_module_that_traps_before_its_main_function_ends_as_one_that_traps_in_
 async fn what_is_not_supported_is_refused_by_name() {
     let host = Host::start().await;
     let root = host.folder.path().join("wasm");
-    let mount = Mount { container_path: "/x".into(), host_path: root, read_only: true };
+    let mount = Mount { container_path: "/x".into(), host_path: root, read_only: true, ..Mount::default() };
     let error = host.try_create(&guest("hello"), |c| c.mounts = vec![mount]).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::InvalidArgument, "{error}");
 }

@@ -50,8 +50,12 @@ async fn a_command_sees_the_container_s_files() {
     let container = host
         .run(&guest("files"), |c| {
             c.args = strings(&["cat", "/v/fifo"]);
-            c.mounts =
-                vec![Mount { container_path: "/v".into(), host_path: volume.clone(), read_only: false }];
+            c.mounts = vec![Mount {
+                container_path: "/v".into(),
+                host_path: volume.clone(),
+                read_only: false,
+                ..Mount::default()
+            }];
         })
         .await;
     let answer = exec(&host, &container.id, &["files", "write", "/v/ready", "yes", "cat", "/v/ready"]).await;
