@@ -1,14 +1,14 @@
 //! The process that compiles one module: bytes from an image's author in, native code out.
 //!
-//! Its limits keep a module that is a bomb from taking the node down. They are no defence against a compiler that
-//! was taken over: what it answers is going to run.
+//! Its limits keep a module that is a bomb from taking the node down, and one that takes the compiler over from doing
+//! anything here. What it answers is going to run all the same.
 
 use std::io::{Read, Write};
 use std::process::ExitCode;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
 use wasmtime::Engine;
 
+use super::confine::{Limits, confine};
 use crate::engine::compile_settings;
 
 /// Environment variable with the address space that the child may use, in bytes.
@@ -26,7 +26,8 @@ const FAILED: u8 = 70;
 /// This is the whole of the process that [`CompilerCommand`](super::CompilerCommand) starts: call it first thing,
 /// before threads or files are opened, since it takes rights away from the process for good.
 pub fn compile_child() -> ExitCode {
-    let outcome = confine()
+    let limits = Limits { memory_bytes: number(MEMORY_VARIABLE), cpu_seconds: number(CPU_VARIABLE) };
+    let outcome = confine(&limits)
         .map_err(|e| Failure { code: FAILED, message: format!("cannot limit the compiler: {e}") })
         .and_then(|()| compile());
     match outcome {
@@ -42,42 +43,6 @@ pub fn compile_child() -> ExitCode {
 struct Failure {
     code: u8,
     message: String,
-}
-
-/// Takes away what compiling does not need. Limits are set here and not before `exec`: for that the standard
-/// library would have to fork, which copies the thousands of mappings that a host of guests has.
-fn confine() -> rustix::io::Result<()> {
-    // If the node runs out of memory all the same, this is what should go. Not everybody may ask for that.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
-    let limit = |resource, value| setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) });
-    if let Some(bytes) = number(MEMORY_VARIABLE) {
-        limit(Resource::As, bytes)?;
-    }
-    if let Some(seconds) = number(CPU_VARIABLE) {
-        limit(Resource::Cpu, seconds)?;
-    }
-    limit(Resource::Core, 0)?;
-    limit(Resource::Fsize, 0)?;
-    // No descriptor beyond the three that are the parent's: no file, and no socket either.
-    close_inherited();
-    limit(Resource::Nofile, 0)?;
-    rustix::thread::set_no_new_privs(true)?;
-    rustix::process::nice(19)?;
-    Ok(())
-}
-
-/// Closes what the agent itself was started with, by a shell or a service manager, and what therefore went on to here.
-#[allow(unsafe_code)]
-fn close_inherited() {
-    let Ok(folder) = std::fs::read_dir("/proc/self/fd") else { return };
-    let number = |entry: std::io::Result<std::fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
-    let open: Vec<std::os::fd::RawFd> = folder.filter_map(number).collect();
-    // The folder itself was among them, and is closed by now.
-    let is_open = |fd: &std::os::fd::RawFd| std::fs::read_link(format!("/proc/self/fd/{fd}")).is_ok();
-    for fd in open.into_iter().filter(|fd| *fd > 2 && is_open(fd)) {
-        // SAFETY: it is open, and nobody's: this process has just begun, with one thread.
-        unsafe { rustix::io::close(fd) };
-    }
 }
 
 fn number(variable: &str) -> Option<u64> {

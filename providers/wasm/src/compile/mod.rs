@@ -2,6 +2,7 @@
 
 mod cache;
 mod child;
+mod confine;
 
 use std::collections::HashSet;
 use std::ffi::OsString;

@@ -2,11 +2,12 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use coracle_provider::{ErrorKind, ImageService, ImageSpec};
 use coracle_wasm::CompileLimits;
 
-use crate::support::{Host, guest};
+use crate::support::{Host, guest, within};
 
 fn compiled(host: &Host) -> Vec<PathBuf> {
     let folder = std::fs::read_dir(host.folder.path().join("wasm/compiled")).unwrap();
@@ -173,5 +174,44 @@ async fn a_module_that_is_too_expensive_to_compile_is_refused_and_others_are_not
         assert!(!error.message.contains('\n'), "{error}");
         host.pull(&host.wat("small.wasm", "(module (func (export \"_start\")))")).await.unwrap();
         assert_eq!(compiled(&host).len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_compiler_is_nobody_and_sees_nothing() {
+    use std::process::{Command, Stdio};
+    let mut compiler = Command::new(env!("CARGO_BIN_EXE_compile-child"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let about = |what: &str| format!("/proc/{}/{what}", compiler.id());
+    // It reads, and will go on doing that.
+    let status = within(async {
+        loop {
+            let status = std::fs::read_to_string(about("status")).unwrap();
+            if status.contains("Seccomp_filters:\t2") {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    let open: Vec<_> = std::fs::read_dir(about("fd")).unwrap().map(|fd| fd.unwrap().file_name()).collect();
+    compiler.kill().unwrap();
+    compiler.wait().unwrap();
+    assert_eq!(open, ["0", "1", "2"]);
+    let mut expected = vec!["Seccomp:\t2", "NoNewPrivs:\t1"];
+    if rustix::process::geteuid().is_root() {
+        expected.extend([
+            "Uid:\t65534\t65534\t65534\t65534",
+            "Gid:\t65534\t65534\t65534\t65534",
+            "Groups:\t \n",
+        ]);
+        expected.extend(["CapPrm:\t0000000000000000", "CapEff:\t0000000000000000"]);
+    }
+    for line in expected {
+        assert!(status.contains(line), "{line:?} in {status}");
     }
 }
