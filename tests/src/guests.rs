@@ -1,4 +1,5 @@
-//! The guest modules: `cargo xtask guests` builds them from tests/guests.
+//! The guest modules: `cargo xtask guests` builds small ones from tests/guests into the repository, and `cargo xtask setup`
+//! those that bring a language's runtime along into the bed.
 
 use std::path::PathBuf;
 
@@ -6,14 +7,15 @@ use anyhow::{Context as _, Result};
 
 use crate::programs;
 
-/// The file of a guest.
-pub fn path(name: &str) -> PathBuf {
-    programs::repository().join("tests/guests/wasm").join(format!("{name}.wasm"))
+fn path(name: &str) -> Result<PathBuf> {
+    let file = format!("{name}.wasm");
+    let small = programs::repository().join("tests/guests/wasm").join(&file);
+    if small.is_file() { Ok(small) } else { programs::bed(&format!("guests/{file}")) }
 }
 
 /// The bytes of a guest.
 pub fn bytes(name: &str) -> Result<Vec<u8>> {
-    let path = path(name);
+    let path = path(name)?;
     std::fs::read(&path).with_context(|| path.display().to_string())
 }
 

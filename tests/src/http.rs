@@ -15,12 +15,20 @@ pub struct Answer {
 
 /// Asks once; any status is an answer. Each call is a connection of its own.
 pub fn get(url: &str) -> Result<Answer> {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_global(Some(Duration::from_secs(10)))
-        .http_status_as_error(false)
-        .build()
-        .into();
-    let mut response = agent.get(url).call().with_context(|| format!("GET {url}"))?;
-    let body = response.body_mut().read_to_string().with_context(|| format!("GET {url}"))?;
+    agent().get(url).call().and_then(answer).with_context(|| format!("GET {url}"))
+}
+
+/// Sends a body and gives the answer, as [`get`] does.
+pub fn post(url: &str, body: &str) -> Result<Answer> {
+    agent().post(url).send(body).and_then(answer).with_context(|| format!("POST {url}"))
+}
+
+fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10)));
+    config.http_status_as_error(false).build().into()
+}
+
+fn answer(mut response: ureq::http::Response<ureq::Body>) -> Result<Answer, ureq::Error> {
+    let body = response.body_mut().read_to_string()?;
     Ok(Answer { status: response.status().as_u16(), body })
 }

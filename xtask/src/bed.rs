@@ -50,8 +50,15 @@ pub(crate) fn bench(args: &[String]) -> Result<ExitCode> {
     run.args(["run", "--quiet", "--locked", "--release", "--package", "coracle-tests", "--bin", "bench"]);
     if !args.iter().any(|arg| arg == "--list") {
         let bed = setup::run()?;
-        if args.iter().all(|arg| arg.starts_with("--")) || args.iter().any(|arg| arg == "http") {
+        let all = args.iter().all(|arg| arg.starts_with("--"));
+        let wants = |names: &[&str]| all || args.iter().any(|arg| names.contains(&arg.as_str()));
+        if wants(&["http", "tcp"]) {
             setup::wasmtime(&bed)?;
+        }
+        if wants(&["provider"]) {
+            let mut bench = cargo();
+            bench.args(["bench", "--locked", "--package", "coracle-wasm", "--bench", "start", "--no-run"]);
+            shell::step("building the provider's bench", || shell::run(&mut bench))?;
         }
         let coracle = coracle(true)?;
         isolated(&mut run).env("CORACLE_BED", bed).env("CORACLE_BIN", coracle);

@@ -18,14 +18,14 @@ use anyhow::Result;
 const HELP: &str = "\
 Development tasks of Coracle.
 
-  cargo xtask setup               get what the system tests need: a control plane and a registry
+  cargo xtask setup               get what the system tests need: a control plane, a registry and large guests
   cargo xtask test [TIER…]        run tests; tiers: unit, simulation, contract, system (default: all)
   cargo xtask sim [--seeds N] [--first SEED] [--survey] | --seed SEED [--trace] | --mutants
                                   simulate the core, many seeds or one; or show that it finds planted bugs
   cargo xtask cluster [--release] run a local cluster with one Coracle node, until Ctrl-C
   cargo xtask bench [NAME…] [--save] [--list]
                                   measure what SPECIFICATION.md promises, against its peers
-  cargo xtask guests [NAME…]      rebuild the guest modules of the tests and the examples
+  cargo xtask guests [NAME…]      rebuild the guest modules that the repository holds
 
 Results of builds go to $CARGO_TARGET_DIR, else to a folder in the cache; the control plane is kept in the cache too
 (${XDG_CACHE_HOME:-~/.cache}/coracle). KUBEBUILDER_ASSETS, if set, provides etcd, kube-apiserver and kubectl.";

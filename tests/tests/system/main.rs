@@ -9,6 +9,7 @@ mod calls;
 mod churn;
 mod configuration;
 mod crash_loop;
+mod guests;
 mod images;
 mod isolation;
 mod lifecycle;

@@ -1,6 +1,7 @@
 //! What the tests in a cluster share: images, manifests, and questions to a pod's status.
 
-use std::sync::OnceLock;
+use std::collections::BTreeMap;
+use std::sync::{LazyLock, Mutex};
 
 use coracle_tests::cluster::Cluster;
 use coracle_tests::registry::Registry;
@@ -15,17 +16,10 @@ pub(crate) fn soon() -> Deadline {
 
 /// The reference of a guest in the registry that all tests share.
 pub(crate) fn image(guest: &str) -> String {
-    static REGISTRY: OnceLock<Registry> = OnceLock::new();
-    let registry = REGISTRY.get_or_init(|| {
-        let registry = Registry::start().unwrap();
-        for guest in
-            ["env", "exit", "files", "hello", "hello-p2", "http", "imports", "oom", "stay", "stay-p2", "tcp"]
-        {
-            registry.push_guest(guest).unwrap();
-        }
-        registry
-    });
-    format!("{}/{guest}:v1", registry.host())
+    static REGISTRY: LazyLock<Registry> = LazyLock::new(|| Registry::start().unwrap());
+    static PUSHED: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+    let mut pushed = PUSHED.lock().unwrap();
+    pushed.entry(guest.to_owned()).or_insert_with(|| REGISTRY.push_guest(guest).unwrap()).clone()
 }
 
 /// A container of a guest.

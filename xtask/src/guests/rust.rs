@@ -1,4 +1,4 @@
-//! `guests`: builds tests/guests and puts the modules where tests and examples take them from.
+//! Guests in Rust.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+use super::keep;
 use crate::{apt, paths, shell};
 
 const P1: &str = "wasm32-wasip1";
@@ -14,6 +15,7 @@ const P2: &str = "wasm32-wasip2";
 
 /// What is built: package, artifact, target, and the name that it gets.
 const GUESTS: &[(&str, &str, &str, &str)] = &[
+    ("commands", "dns", P2, "dns"),
     ("commands", "env", P1, "env"),
     ("commands", "exit", P1, "exit"),
     ("commands", "files", P1, "files"),
@@ -32,43 +34,33 @@ const GUESTS: &[(&str, &str, &str, &str)] = &[
     ("sockets-p3", "sockets_p3", P2, "sockets-p3"),
 ];
 
-/// Guests that the examples use as well.
-const EXAMPLES: &[&str] = &["env", "exit", "hello", "http"];
-
 /// Where a compiler without installed targets gets the standard library's sources and a C library from.
 const DEBIAN_SUITES: &[&str] = &["trixie", "trixie-backports"];
 const WASI_LIBC: &str = "wasi-libc=0.0~git20260129.ec0effd-3~bpo13+1";
 
-/// Builds all guests, or those with these names.
-pub(crate) fn run(names: &[String]) -> Result<()> {
-    if let Some(unknown) = names.iter().find(|name| GUESTS.iter().all(|guest| guest.3 != name.as_str())) {
-        bail!("there is no guest `{unknown}`");
+/// What guests there are.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    GUESTS.iter().map(|guest| guest.3)
+}
+
+/// Builds those that are wanted.
+pub(super) fn build(is_wanted: impl Fn(&str) -> bool) -> Result<()> {
+    let wanted = || GUESTS.iter().filter(|guest| is_wanted(guest.3));
+    if wanted().next().is_none() {
+        return Ok(());
     }
-    let chosen =
-        || GUESTS.iter().filter(|guest| names.is_empty() || names.iter().any(|name| name == guest.3));
     let compiler = Compiler::find()?;
     let folder = paths::repository().join("tests/guests");
     let target = paths::cache().join("guests-target");
-    for &(package, artifact, triple, _) in chosen() {
+    for &(package, artifact, triple, _) in wanted() {
         let mut cargo = compiler.cargo(triple);
         cargo.current_dir(&folder).env("CARGO_TARGET_DIR", &target).args(["--package", package]);
         shell::run(if package == "commands" { cargo.args(["--bin", artifact]) } else { cargo.arg("--lib") })?;
     }
-    for &(_, artifact, triple, name) in chosen() {
-        let built = target.join(triple).join("release").join(format!("{artifact}.wasm"));
-        let kept = folder.join("wasm").join(format!("{name}.wasm"));
-        copy(&built, &kept)?;
-        if EXAMPLES.contains(&name) {
-            copy(&built, &paths::repository().join("examples").join(format!("{name}.wasm")))?;
-        }
-        println!("{:>7} bytes  {name}.wasm ({triple})", fs::metadata(&kept)?.len());
+    for &(_, artifact, triple, name) in wanted() {
+        keep(&target.join(triple).join("release").join(format!("{artifact}.wasm")), name)?;
     }
     Ok(())
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    let content = fs::read(from).with_context(|| from.display().to_string())?;
-    fs::write(to, content).with_context(|| to.display().to_string())
 }
 
 /// How guests are compiled on this machine.

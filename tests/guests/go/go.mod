@@ -1,0 +1,3 @@
+module coracle.dev/tests/guests/go
+
+go 1.26
