@@ -24,6 +24,7 @@ const GO_BINARIES: &[(&str, &str, &str)] = &[
     ("kubectl", "kubernetes", "./kubectl"),
     ("kube-apiserver", "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver"),
     ("kube-controller-manager", "kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager"),
+    ("kube-proxy", "kubernetes", "k8s.io/kubernetes/cmd/kube-proxy"),
     ("kube-scheduler", "kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler"),
     ("streamclient", "kubernetes", "./streamclient"),
     ("oras", "artifacts", "oras.land/oras/cmd/oras"),
