@@ -82,7 +82,7 @@ pub mod reason {
     pub const FREE_DISK_SPACE_FAILED: &str = "FreeDiskSpaceFailed";
     /// The disk of images has no size.
     pub const INVALID_DISK_CAPACITY: &str = "InvalidDiskCapacity";
-    /// A pod's manifest is not valid.
+    /// A pod has the name of another one of its source.
     pub const FAILED_VALIDATION: &str = "FailedValidation";
 }
 

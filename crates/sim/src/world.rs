@@ -10,6 +10,7 @@ use coracle_core::kubelet::{Dependencies, Kubelet, KubeletOptions, start_kubelet
 use coracle_core::kuberuntime::{DnsConfigurer, ImageManagerOptions, RuntimeOptions};
 use coracle_core::pod_workers::PodWorkersOptions;
 use coracle_core::providers::{Providers, RegisteredProvider};
+use coracle_core::recorder::Recorder;
 use coracle_provider::Provider;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -105,7 +106,7 @@ impl World {
             probe_transport: self.network.clone(),
             server: None,
         };
-        let config = PodConfig::new(vec![self.api.clone()]);
+        let config = PodConfig::new(vec![self.api.clone()], Recorder::new(self.api.clone()));
         let kubelet = Kubelet::new(options, deps, config.sources_ready());
         let (updates, sources) = config.start();
         let tasks = start_kubelet(&kubelet, updates);

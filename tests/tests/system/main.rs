@@ -23,6 +23,7 @@ mod restarts;
 mod run;
 mod run_refusals;
 mod sessions;
+mod standalone;
 mod static_pods;
 mod support;
 mod workloads;

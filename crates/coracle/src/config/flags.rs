@@ -53,7 +53,7 @@ const fn own(name: &'static str, kind: Kind, unset: Unset, support: Support) -> 
 static OWN_FLAGS: &[Flag] = &[
     own(CONFIG, Kind::Path, Unset::Zero, Works("the configuration file; flags override it")),
     own(CONFIG_DIR, Kind::Path, Unset::Zero, Works("a directory of *.conf drop-ins over the configuration file")),
-    own(KUBECONFIG, Kind::Path, Unset::Zero, Works("how to reach the apiserver; it has to be given")),
+    own(KUBECONFIG, Kind::Path, Unset::Zero, Works("how to reach the apiserver; a node without it stands alone and runs static pods only")),
     own(BOOTSTRAP_KUBECONFIG, Kind::Path, Unset::Zero, NoEffect("no client certificate is requested; the file given by --kubeconfig has to exist")),
     own(HOSTNAME_OVERRIDE, Kind::Text, Unset::Zero, Works("the node's name, in place of the host's")),
     own(NODE_IP, Kind::Text, Unset::Zero, Works("the node's address, or an IPv4 and an IPv6 one")),

@@ -6,15 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use coracle_cluster::{
-    ApiClient, ApiserverSource, KubeAccessReviewer, KubeMirrorClient, KubeObjectReader, KubeStatusSink,
-    KubeTokenIssuer, LeaseController, NodeController, NodeWatch, connect, event_sink,
-};
+use coracle_cluster::{KubeAccessReviewer, connect};
 use coracle_core::allocation::States;
 use coracle_core::config::PodConfig;
 use coracle_core::kubelet::{Dependencies, Kubelet, start_kubelet};
-use coracle_core::ports::{ApiServer, EventSink, ObjectReader};
+use coracle_core::ports::{AccessReviewer, ApiServer, TokenIssuer};
 use coracle_core::providers::{Providers, RegisteredProvider};
+use coracle_core::recorder::Recorder;
 use coracle_volumes::VolumeManager;
 use coracle_wasm::WasmProvider;
 use coracle_wasm::network::Network;
@@ -22,8 +20,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::api_server::{self, KubeletServer};
+use super::clients::Clients;
 use super::node_reporter::NodeReporter;
-use super::pod_sources::pod_sources;
+use super::pod_sources::{check_pod_sources, pod_sources};
 use super::{images, network, options};
 use crate::config::{KubeletConfiguration, Resolved};
 use crate::runtimes::Runtimes;
@@ -43,18 +42,20 @@ pub(super) struct Agent {
 }
 
 impl Agent {
-    /// Registers the node and starts everything.
+    /// Registers the node, unless it stands alone, and starts everything.
     pub(super) async fn start(resolved: &Resolved, runtimes: &Runtimes) -> anyhow::Result<Self> {
         let config = &resolved.config;
-        let kubeconfig = resolved.flags.kubeconfig.as_deref();
-        let kubeconfig =
-            kubeconfig.context("--kubeconfig is needed; without a cluster, use `coracle run`")?;
+        check_pod_sources(resolved)?;
         prepare_folders(resolved)?;
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
 
-        let client = connect(kubeconfig, options::client_options(config)).await?;
-        let reviewer = Arc::new(KubeAccessReviewer::new(client.clone()));
+        let client = match &resolved.flags.kubeconfig {
+            Some(kubeconfig) => Some(connect(kubeconfig, options::client_options(config)).await?),
+            None => None,
+        };
+        let reviewer =
+            client.clone().map(|c| Arc::new(KubeAccessReviewer::new(c)) as Arc<dyn AccessReviewer>);
         // Ports first: if another agent runs here, nothing of it must be disturbed.
         let server = KubeletServer::bind(resolved, reviewer, shutdown.clone()).await?;
         tasks.spawn(api_server::healthz(config, shutdown.clone()).await?);
@@ -62,28 +63,28 @@ impl Agent {
         let machine = coracle_node::machine_info(&resolved.flags.root_dir)?;
         let addresses = node_addresses(resolved, machine.hostname.clone()).await?;
         let reporter = NodeReporter::new(options::node_settings(resolved), machine, addresses.clone());
-        let (events, writer) =
-            event_sink(client.clone(), &resolved.flags.node_name, options::event_options(config));
-        let events: Arc<dyn EventSink> = Arc::new(events);
-        tasks.spawn(writer.run());
-        let node = start_node(resolved, &client, &reporter, &events, &mut tasks);
+        let clients = match &client {
+            Some(client) => Clients::in_cluster(resolved, client, &reporter, &mut tasks),
+            None => Clients::standalone(&reporter),
+        };
 
-        let objects = Arc::new(KubeObjectReader::new(client.clone(), node.clone()));
-        let network = network::set_up(&config.pod_cidr, &node, &*objects, addresses.clone()).await?;
+        let node = clients.node.as_deref();
+        let network = network::set_up(&config.pod_cidr, node, &*clients.objects, addresses.clone()).await?;
         let providers = providers(&resolved.flags.root_dir, &network, runtimes).await?;
+        let images = images::image_manager_options(resolved, &clients)?;
+        let recorder = Recorder::new(clients.event_sink.clone());
+        let pod_config = PodConfig::new(pod_sources(resolved, &clients)?, recorder);
         let deps = Dependencies {
             providers: providers.clone(),
-            status_sink: Arc::new(KubeStatusSink::new(client.clone())),
-            mirror_client: Some(Arc::new(KubeMirrorClient::new(client.clone()))),
-            event_sink: events,
-            volumes: Arc::new(volumes(resolved, &client, objects.clone())?),
-            objects,
+            volumes: Arc::new(volumes(resolved, &clients)?),
+            status_sink: clients.status_sink,
+            mirror_client: clients.mirror_client,
+            event_sink: clients.event_sink,
+            objects: clients.objects,
             resources: States::open(&resolved.flags.root_dir)?,
             probe_transport: Arc::new(coracle_probes::Transport::new(crate::version::KUBERNETES)?),
             server: config.enable_server.then(|| Arc::new(server) as Arc<dyn ApiServer>),
         };
-        let images = images::image_manager_options(resolved, &client)?;
-        let pod_config = PodConfig::new(pod_sources(resolved, ApiserverSource::new(client, node))?);
         let kubelet_options = options::kubelet_options(resolved, images, addresses);
         let kubelet = Kubelet::new(kubelet_options, deps, pod_config.sources_ready());
         let (updates, sources) = pod_config.start();
@@ -102,25 +103,6 @@ impl Agent {
             tracing::warn!(%error, "removing the pods' network failed");
         }
     }
-}
-
-/// Registers the Node and keeps it and its lease current.
-fn start_node(
-    resolved: &Resolved,
-    client: &Arc<ApiClient>,
-    reporter: &Arc<NodeReporter>,
-    events: &Arc<dyn EventSink>,
-    tasks: &mut JoinSet<()>,
-) -> Arc<NodeWatch> {
-    let config = &resolved.config;
-    let node = NodeWatch::start(client.clone(), &resolved.flags.node_name);
-    let node_options = options::node_options(config);
-    let controller =
-        NodeController::new(client, node.clone(), reporter.clone(), events.clone(), node_options);
-    tasks.spawn(controller.run());
-    let lease_duration = Duration::from_secs(config.node_lease_duration_seconds.into());
-    tasks.spawn(LeaseController::new(client, node.clone(), lease_duration).run());
-    node
 }
 
 /// May ask a resolver, so it has a thread for itself.
@@ -142,23 +124,19 @@ async fn providers(root: &Path, network: &Network, runtimes: &Runtimes) -> anyho
     }]))
 }
 
-fn volumes(
-    resolved: &Resolved,
-    client: &Arc<ApiClient>,
-    objects: Arc<KubeObjectReader>,
-) -> anyhow::Result<VolumeManager> {
-    let allocatable = objects.clone();
+fn volumes(resolved: &Resolved, clients: &Clients) -> anyhow::Result<VolumeManager> {
+    let objects = clients.objects.clone();
     let options = coracle_volumes::Options {
         root_dir: resolved.flags.root_dir.clone(),
         // As upstream: who may write such a pod is the cluster's decision (Pod Security admission).
         allow_host_path: true,
         node_allocatable: Box::new(move || {
-            let node = allocatable.node();
+            let node = objects.node();
             node.and_then(|n| n.status.as_ref()?.allocatable.clone()).unwrap_or_default()
         }),
     };
-    let tokens = Arc::new(KubeTokenIssuer::new(client.clone()));
-    Ok(VolumeManager::new(options, objects, Some(tokens))?)
+    let tokens = clients.tokens.clone().map(|tokens| tokens as Arc<dyn TokenIssuer>);
+    Ok(VolumeManager::new(options, clients.objects.clone(), tokens)?)
 }
 
 /// Folders that upstream makes in `setupDataDirs`.

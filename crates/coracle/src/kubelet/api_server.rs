@@ -26,18 +26,18 @@ pub(super) struct KubeletServer {
 }
 
 impl KubeletServer {
-    /// Binds the port and reads certificates.
+    /// Binds the port and reads certificates. Without a reviewer only certificates say who somebody is.
     pub(super) async fn bind(
         resolved: &Resolved,
-        reviewer: Arc<dyn AccessReviewer>,
+        reviewer: Option<Arc<dyn AccessReviewer>>,
         shutdown: CancellationToken,
     ) -> anyhow::Result<Self> {
         let config = &resolved.config;
         let tls = tls_options(resolved)?;
         let auth = KubeletAuth::new(
             resolved.flags.node_name.clone(),
-            authentication(config, &reviewer),
-            authorization(config, reviewer),
+            authentication(config, reviewer.as_ref())?,
+            authorization(config, reviewer)?,
         )?;
         let listener = bind(SocketAddr::new(config.address, config.port), "the kubelet's API").await?;
         let options = ServerOptions {
@@ -94,26 +94,35 @@ fn tls_options(resolved: &Resolved) -> anyhow::Result<TlsOptions> {
     Ok(TlsOptions { certificate, min_version })
 }
 
-fn authentication(config: &KubeletConfiguration, reviewer: &Arc<dyn AccessReviewer>) -> Authentication {
+fn authentication(
+    config: &KubeletConfiguration,
+    reviewer: Option<&Arc<dyn AccessReviewer>>,
+) -> anyhow::Result<Authentication> {
     let wanted = &config.authentication;
-    Authentication {
+    let webhook = if wanted.webhook.enabled {
+        let reviewer = reviewer.context("no client provided, cannot use webhook authentication")?.clone();
+        Some(TokenWebhook { reviewer, cache_ttl: wanted.webhook.cache_ttl })
+    } else {
+        None
+    };
+    Ok(Authentication {
         client_ca_file: wanted.x509.client_ca_file.clone(),
-        webhook: wanted
-            .webhook
-            .enabled
-            .then(|| TokenWebhook { reviewer: reviewer.clone(), cache_ttl: wanted.webhook.cache_ttl }),
+        webhook,
         anonymous: wanted.anonymous.enabled,
-    }
+    })
 }
 
-fn authorization(config: &KubeletConfiguration, reviewer: Arc<dyn AccessReviewer>) -> Authorization {
+fn authorization(
+    config: &KubeletConfiguration,
+    reviewer: Option<Arc<dyn AccessReviewer>>,
+) -> anyhow::Result<Authorization> {
     let wanted = &config.authorization;
-    match wanted.mode {
+    Ok(match wanted.mode {
         KubeletAuthorizationMode::AlwaysAllow => Authorization::AlwaysAllow,
         KubeletAuthorizationMode::Webhook => Authorization::Webhook {
-            reviewer,
+            reviewer: reviewer.context("no client provided, cannot use webhook authorization")?,
             cache_authorized_ttl: wanted.webhook.cache_authorized_ttl,
             cache_unauthorized_ttl: wanted.webhook.cache_unauthorized_ttl,
         },
-    }
+    })
 }

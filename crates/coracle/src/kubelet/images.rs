@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use coracle_cluster::{ApiClient, KubeTokenIssuer};
 use coracle_core::credential_provider::{CredentialPlugins, NodeKeyring};
 use coracle_core::kuberuntime::ImageManagerOptions;
+use coracle_core::ports::ServiceAccounts;
 use coracle_core::pull_manager::{PullManager, VerificationPolicy};
 
+use super::clients::Clients;
 use crate::config::{KubeletConfiguration, Resolved};
 
 /// Where operators say how registries are reached: containerd's folder, so that it need be said once a node.
@@ -16,7 +17,7 @@ pub(crate) const HOSTS_DIR: &str = "/etc/containerd/certs.d";
 /// The image manager's settings. Reads what is known of earlier pulls, and the configuration of plugins.
 pub(super) fn image_manager_options(
     resolved: &Resolved,
-    client: &Arc<ApiClient>,
+    clients: &Clients,
 ) -> anyhow::Result<ImageManagerOptions> {
     let (config, flags) = (&resolved.config, &resolved.flags);
     let policy = VerificationPolicy::new(
@@ -28,8 +29,8 @@ pub(super) fn image_manager_options(
         .with_context(|| format!("cannot open the records of pulls in {}", flags.root_dir.display()))?;
     let plugins = match &flags.credential_providers {
         Some((config, bin_dir)) => {
-            let tokens = Arc::new(KubeTokenIssuer::new(client.clone()));
-            let plugins = CredentialPlugins::load(config, bin_dir, Some(tokens));
+            let tokens = clients.tokens.clone().map(|tokens| tokens as Arc<dyn ServiceAccounts>);
+            let plugins = CredentialPlugins::load(config, bin_dir, tokens);
             Some(Arc::new(plugins.context("cannot use the credential provider plugins")?))
         }
         None => None,

@@ -2,12 +2,14 @@
 
 mod agent;
 mod api_server;
+mod clients;
 pub(crate) mod images;
 mod manifest_url;
 mod network;
 mod node_reporter;
 mod options;
 mod pod_sources;
+mod standalone;
 
 use std::process::ExitCode;
 

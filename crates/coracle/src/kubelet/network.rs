@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Sets the network up: addresses of their own where a range is known and the rights are there, else the node's.
 pub(super) async fn set_up(
     configured_range: &str,
-    node: &NodeWatch,
+    node: Option<&NodeWatch>,
     objects: &dyn ObjectReader,
     node_addresses: Vec<IpAddr>,
 ) -> anyhow::Result<Network> {
@@ -30,14 +30,13 @@ pub(super) async fn set_up(
     Network::detect(config).await.context("cannot set up the network of pods")
 }
 
-/// `spec.podCIDR` of the Node, which wins, or `podCIDR` of the configuration.
-async fn pod_range(configured: &str, node: &NodeWatch, objects: &dyn ObjectReader) -> Option<String> {
+/// `spec.podCIDR` of the Node, which wins, or `podCIDR` of the configuration, which is all there is without a cluster.
+async fn pod_range(configured: &str, node: Option<&NodeWatch>, objects: &dyn ObjectReader) -> Option<String> {
+    let configured = (!configured.is_empty()).then(|| configured.to_owned());
+    let Some(node) = node else { return configured };
     let registered = node.registered().await;
-    if let Some(range) = range_of(&registered) {
+    if let Some(range) = range_of(&registered).or(configured) {
         return Some(range);
-    }
-    if !configured.is_empty() {
-        return Some(configured.to_owned());
     }
     tracing::info!(wait = ?WAIT_FOR_RANGE, "waiting for spec.podCIDR of this node");
     let given = async {

@@ -13,6 +13,7 @@ use coracle_core::kubelet::{Dependencies, Kubelet, KubeletOptions};
 use coracle_core::kuberuntime::{DnsConfigurer, ImageManagerOptions, RuntimeOptions};
 use coracle_core::pod_workers::PodWorkersOptions;
 use coracle_core::providers::{Providers, RegisteredProvider};
+use coracle_core::recorder::Recorder;
 use coracle_volumes::VolumeManager;
 use coracle_wasm::WasmProvider;
 use coracle_wasm::network::{DEFAULT_BLOCK, Network, NetworkConfig, PodRangeConfig};
@@ -83,14 +84,14 @@ impl Node {
             providers: Providers::new(vec![registered]),
             status_sink: sink.clone(),
             mirror_client: None,
-            event_sink: sink,
+            event_sink: sink.clone(),
             objects,
             volumes: Arc::new(volumes),
             resources: States::in_memory(),
             probe_transport: Arc::new(coracle_probes::Transport::new(crate::version::KUBERNETES)?),
             server: None,
         };
-        let config = PodConfig::new(vec![Arc::new(FixedSource::new(pods.clone()))]);
+        let config = PodConfig::new(vec![Arc::new(FixedSource::new(pods.clone()))], Recorder::new(sink));
         let resolver_config =
             resolver_config(!network.pod_ranges().is_empty(), RESOLV_CONF, SYSTEMD_RESOLV_CONF);
         let options = options(root, resolver_config, reports);

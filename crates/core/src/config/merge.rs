@@ -11,6 +11,7 @@ use crate::pod::{
     CONFIG_FIRST_SEEN_ANNOTATION, CONFIG_MIRROR_ANNOTATION, CONFIG_SOURCE_ANNOTATION, PodExt, PodUid,
 };
 use crate::ports::{SourceKind, SourceUpdate};
+use crate::recorder::{Recorder, reason};
 
 /// What happened to pods (`PodOperation`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,17 +40,17 @@ pub struct PodUpdate {
 }
 
 /// The pods of one source.
-#[derive(Debug)]
 pub(super) struct Merger {
     source: SourceKind,
+    recorder: Recorder,
     pods: BTreeMap<PodUid, Arc<Pod>>,
     /// It has said which pods there are.
     has_spoken: bool,
 }
 
 impl Merger {
-    pub(super) fn new(source: SourceKind) -> Self {
-        Self { source, pods: BTreeMap::new(), has_spoken: false }
+    pub(super) fn new(source: SourceKind, recorder: Recorder) -> Self {
+        Self { source, recorder, pods: BTreeMap::new(), has_spoken: false }
     }
 
     /// Takes an update in and answers what it changes. A first `Set` without pods still answers something: that the
@@ -100,10 +101,17 @@ impl Merger {
     fn without_duplicates(&self, pods: Vec<Arc<Pod>>) -> Vec<Arc<Pod>> {
         let mut names = HashSet::new();
         let is_first = |pod: &Arc<Pod>| {
-            let name = pod.display_name();
-            let is_first = names.insert(name.clone());
+            let is_first = names.insert(pod.full_name());
             if !is_first {
-                warn!(source = %self.source, pod = name, uid = %pod.uid(), "ignoring a pod whose name another one has");
+                let message = format!(
+                    "Error validating pod {}({}) from {} due to duplicate pod name {:?}, ignoring",
+                    pod.full_name(),
+                    pod.uid(),
+                    self.source,
+                    pod.name()
+                );
+                warn!("{message}");
+                self.recorder.warning(pod, reason::FAILED_VALIDATION, message);
             }
             is_first
         };
@@ -167,6 +175,11 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
     use super::*;
+    use crate::fakes::FakeSink;
+
+    fn merger(source: SourceKind) -> Merger {
+        Merger::new(source, Recorder::new(Arc::new(FakeSink::default())))
+    }
 
     fn pod(uid: &str, change: impl FnOnce(&mut Pod)) -> Arc<Pod> {
         let metadata = ObjectMeta {
@@ -187,13 +200,13 @@ mod tests {
 
     #[test]
     fn a_source_that_has_nothing_has_spoken_all_the_same() {
-        let mut merger = Merger::new(SourceKind::Api);
+        let mut merger = merger(SourceKind::Api);
         assert_eq!(ops(&merger.merge(SourceUpdate::Set(vec![]))), [(PodOperation::Add, vec![])]);
     }
 
     #[test]
     fn a_list_removes_what_is_not_in_it() {
-        let mut merger = Merger::new(SourceKind::Api);
+        let mut merger = merger(SourceKind::Api);
         merger.merge(SourceUpdate::Set(vec![pod("a", |_| ()), pod("b", |_| ())]));
         let updates = merger.merge(SourceUpdate::Set(vec![pod("b", |_| ()), pod("c", |_| ())]));
         let expected =
@@ -204,7 +217,7 @@ mod tests {
     #[test]
     fn tells_changes_apart() {
         use PodOperation::{Add, Delete, Reconcile, Remove, Update};
-        let mut merger = Merger::new(SourceKind::Api);
+        let mut merger = merger(SourceKind::Api);
         let mut apply = |pod| ops(&merger.merge(SourceUpdate::Apply(pod))).first().map(|(op, _)| *op);
         assert_eq!(apply(pod("a", |_| ())), Some(Add));
         assert_eq!(apply(pod("a", |_| ())), None);
@@ -238,7 +251,7 @@ mod tests {
             }
         };
         let plain = |uid| pod(uid, |_| ());
-        let mut merger = Merger::new(SourceKind::File);
+        let mut merger = merger(SourceKind::File);
         let mut set = |pods: Vec<Arc<Pod>>| {
             let updates = ops(&merger.merge(SourceUpdate::Set(pods)));
             updates.into_iter().map(|(op, uids)| (op, uids.join(" "))).collect::<Vec<_>>()
@@ -261,7 +274,7 @@ mod tests {
     /// `TestPodUpdateAnnotations` and `TestPodUpdateLabels`.
     #[test]
     fn annotations_of_others_matter() {
-        let mut merger = Merger::new(SourceKind::File);
+        let mut merger = merger(SourceKind::File);
         let mut set = |pod: Arc<Pod>| ops(&merger.merge(SourceUpdate::Set(vec![pod]))).first().map(|u| u.0);
         let blah = annotate("kubernetes.io/blah", "blah");
         assert_eq!(set(pod("a", &blah)), Some(PodOperation::Add));
@@ -284,7 +297,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_source_and_the_first_sight_are_this_kubelets_own_words() {
-        let mut merger = Merger::new(SourceKind::Api);
+        let mut merger = merger(SourceKind::Api);
         let mut apply = |pod: Arc<Pod>| merger.merge(SourceUpdate::Apply(pod)).remove(0).pods.remove(0);
         let posing = apply(pod("a", annotate(CONFIG_SOURCE_ANNOTATION, "file")));
         assert!(!posing.is_static(), "a pod of the apiserver cannot pose as a static one");
@@ -297,13 +310,30 @@ mod tests {
         assert!(apply(pod("b", labelled)).is_mirror(), "a mirror pod never becomes one that would run");
     }
 
+    /// `TestNewPodAddedDifferentNamespaces`.
+    #[test]
+    fn the_same_name_in_another_namespace_is_another_one() {
+        let elsewhere = pod("b", |p| {
+            p.metadata.name = Some("a".into());
+            p.metadata.namespace = Some("default".into());
+        });
+        let updates = merger(SourceKind::Http).merge(SourceUpdate::Set(vec![pod("a", |_| ()), elsewhere]));
+        assert_eq!(ops(&updates), [(PodOperation::Add, vec!["a".to_owned(), "b".to_owned()])]);
+    }
+
     /// `TestInvalidPodFiltered`.
     #[test]
     fn a_name_is_taken_once() {
-        let mut merger = Merger::new(SourceKind::Http);
+        let sink = Arc::new(FakeSink::default());
+        let mut merger = Merger::new(SourceKind::Http, Recorder::new(sink.clone()));
         let named = |uid: &str| pod(uid, |p| p.metadata.name = Some("same".into()));
         let updates = merger.merge(SourceUpdate::Set(vec![named("a"), named("b")]));
         assert_eq!(ops(&updates), [(PodOperation::Add, vec!["a".to_owned()])]);
+        let events: Vec<_> =
+            sink.events.lock().drain(..).map(|e| (e.object.uid, e.reason, e.message)).collect();
+        let message =
+            r#"Error validating pod same_new(b) from http due to duplicate pod name "same", ignoring"#;
+        assert_eq!(events, [(Some("b".to_owned()), "FailedValidation".into(), message.to_owned())]);
         let updates = merger.merge(SourceUpdate::Set(vec![named("b")]));
         let expected =
             [(PodOperation::Remove, vec!["a".to_owned()]), (PodOperation::Add, vec!["b".to_owned()])];

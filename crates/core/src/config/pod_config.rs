@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::merge::{Merger, PodUpdate};
 use crate::ports::{PodSource, SourceKind};
+use crate::recorder::Recorder;
 
 /// Updates that wait for the sync loop, per source.
 const BUFFER: usize = 50;
@@ -16,12 +17,13 @@ const BUFFER: usize = 50;
 /// The sources of pods of this node.
 pub struct PodConfig {
     sources: Vec<Arc<dyn PodSource>>,
+    recorder: Recorder,
 }
 
 impl PodConfig {
-    /// These sources.
-    pub fn new(sources: Vec<Arc<dyn PodSource>>) -> Self {
-        Self { sources }
+    /// These sources. Pods that cannot be taken are told to `recorder`.
+    pub fn new(sources: Vec<Arc<dyn PodSource>>, recorder: Recorder) -> Self {
+        Self { sources, recorder }
     }
 
     /// Which sources have to speak before anything is cleaned up.
@@ -35,7 +37,8 @@ impl PodConfig {
         let mut tasks = JoinSet::new();
         for source in self.sources {
             let (raw, raw_receiver) = mpsc::channel(BUFFER);
-            tasks.spawn(merge_source(source.kind(), raw_receiver, updates.clone()));
+            let merger = Merger::new(source.kind(), self.recorder.clone());
+            tasks.spawn(merge_source(merger, raw_receiver, updates.clone()));
             tasks.spawn(async move { source.run(raw).await });
         }
         (receiver, tasks)
@@ -43,11 +46,10 @@ impl PodConfig {
 }
 
 async fn merge_source(
-    kind: SourceKind,
+    mut merger: Merger,
     mut raw: mpsc::Receiver<crate::ports::SourceUpdate>,
     updates: mpsc::Sender<PodUpdate>,
 ) {
-    let mut merger = Merger::new(kind);
     while let Some(update) = raw.recv().await {
         for update in merger.merge(update) {
             if updates.send(update).await.is_err() {

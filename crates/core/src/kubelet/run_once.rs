@@ -1,7 +1,6 @@
 //! Running a fixed set of pods: what `coracle run` does (upstream had `RunOnce` in `runonce.go` until 1.31).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::sync::{mpsc, oneshot};
@@ -11,9 +10,6 @@ use super::{Kubelet, SyncHandler};
 use crate::config::PodUpdate;
 use crate::pod::{PodExt, phase};
 use crate::pod_workers::{KillPodOptions, SyncPodType, UpdatePodOptions};
-
-/// How often it is checked whether pods have started; nothing else waits for this.
-const POLL: Duration = Duration::from_millis(5);
 
 /// What became of a pod's start.
 #[derive(Clone, Debug)]
@@ -41,21 +37,10 @@ impl Kubelet {
         tasks.spawn(async move { kubelet.sync_loop(channels, &*kubelet).await });
         let mut results = Vec::with_capacity(pods.len());
         for pod in pods {
-            let status = self.wait_for_start(&pod).await;
+            let status = self.status_manager.wait_for_status(&pod.uid(), has_started_or_failed).await;
             results.push(RunPodResult { pod, status });
         }
         (results, tasks)
-    }
-
-    async fn wait_for_start(&self, pod: &Pod) -> Arc<PodStatus> {
-        loop {
-            if let Some(status) = self.status_manager.get_pod_status(&pod.uid())
-                && has_started_or_failed(&status)
-            {
-                return status;
-            }
-            tokio::time::sleep(POLL).await;
-        }
     }
 
     /// Stops pods, each within its own grace period or the given one, and returns when nothing of them runs any more.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::conditions::update_readiness_conditions;
@@ -42,6 +43,8 @@ pub struct StatusManager {
     pods: Arc<PodManager>,
     entries: Mutex<BTreeMap<PodUid, Entry>>,
     queue: WorkQueue,
+    /// Wakes up whoever waits for a status.
+    changed: watch::Sender<()>,
 }
 
 struct Entry {
@@ -77,7 +80,13 @@ enum Done {
 impl StatusManager {
     /// A manager that writes to `sink` while [`run`](Self::run) runs.
     pub fn new(sink: Arc<dyn StatusSink>, pods: Arc<PodManager>) -> Self {
-        Self { sink, pods, entries: Mutex::default(), queue: WorkQueue::default() }
+        Self {
+            sink,
+            pods,
+            entries: Mutex::default(),
+            queue: WorkQueue::default(),
+            changed: watch::Sender::new(()),
+        }
     }
 
     /// Whose statuses there are.
@@ -89,6 +98,18 @@ impl StatusManager {
     /// The newest status of a pod, written or not.
     pub fn get_pod_status(&self, uid: &str) -> Option<Arc<PodStatus>> {
         self.entries.lock().get(uid).map(|e| e.status.clone())
+    }
+
+    /// The first status of a pod, or a later one, with which the wish comes true.
+    pub async fn wait_for_status(&self, uid: &str, wish: impl Fn(&PodStatus) -> bool) -> Arc<PodStatus> {
+        let mut changes = self.changed.subscribe();
+        loop {
+            if let Some(status) = self.get_pod_status(uid).filter(|status| wish(status)) {
+                return status;
+            }
+            // The sender is this manager's own.
+            let _ = changes.changed().await;
+        }
     }
 
     /// Sets the status of a pod. One that says nothing new, or that a container which ended for good runs again, is
@@ -130,6 +151,7 @@ impl StatusManager {
         update_readiness_conditions(&pod, &mut status);
         if let Some(delay) = entry.update(&pod, status, false) {
             self.queue.enqueue(uid.clone(), delay);
+            self.changed.send_replace(());
         }
     }
 
@@ -177,6 +199,7 @@ impl StatusManager {
         if let Some(delay) = entry.update(pod, status, finished) {
             self.queue.enqueue(uid, delay);
         }
+        self.changed.send_replace(());
     }
 
     /// Writes statuses until dropped; then at most the writes under way are lost, which the next start repeats.

@@ -16,6 +16,7 @@ mod world;
 
 use std::time::Duration;
 
+use coracle_core::kubelet::Bootstrap as _;
 use coracle_core::ports::ApiError;
 use coracle_provider::fake::Call;
 use coracle_provider::{ContainerState, Error, ErrorKind, RuntimeService as _, SandboxState};
@@ -170,6 +171,54 @@ async fn a_failing_provider_stops_its_own_pods_only() {
     world.slow.set_error(Call::List, None);
     world.slow.set_error(Call::RunSandbox, None);
     world.until("the other comes back", |w| w.phase("b") == "Running").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_hangs_holds_up_its_own_pods_only() {
+    const FOR_EVER: Duration = Duration::from_secs(1_000_000);
+    let world = World::start().await;
+    world.create("before", on("slow", one("Always", "app")));
+    world.until("Running", |w| w.phase("before") == "Running").await;
+    world.slow.exit("before", "main", 1);
+    for call in [Call::List, Call::RunSandbox, Call::PullImage, Call::StopContainer, Call::RemoveContainer] {
+        world.slow.set_delay(call, FOR_EVER);
+    }
+    sleep(Duration::from_secs(300)).await;
+    for i in 0..3 {
+        world.create(&format!("b{i}"), on("slow", one("Always", "app")));
+    }
+    world.delete("before", 1);
+    world.create("a", on("fast", one("Always", "app")));
+    let created = Instant::now();
+    world.until("Running", |w| w.phase("a") == "Running").await;
+    assert!(created.elapsed() < Duration::from_millis(50), "took {:?}", created.elapsed());
+    // Its restarts, the instances that it leaves behind, its readiness and its end are nobody else's business.
+    for count in 1..4 {
+        world.fast.exit("a", "main", 1);
+        world.until("it restarts", |w| w.restarts("a") == count).await;
+    }
+    sleep(Duration::from_secs(120)).await;
+    assert_eq!(world.fast.containers().len(), 2, "one that runs and the one before it");
+    assert_eq!(world.condition("a", "Ready"), "True");
+    world.delete("a", 1);
+    world.until("gone", |w| w.phase("a") == "gone").await;
+    sleep(Duration::from_secs(120)).await;
+    assert_eq!((world.fast.containers().len(), world.fast.sandboxes().len()), (0, 0));
+    assert_eq!([world.phase("b0"), world.phase("b1"), world.phase("b2")], ["Pending"; 3]);
+    assert_ne!(world.phase("before"), "gone", "nobody knows whether it has ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_run_once_are_answered_for_as_soon_as_they_have_started() {
+    let world = World::without_agent();
+    world.create("a", one("Never", "app"));
+    world.fast.set_delay(Call::PullImage, Duration::from_millis(1001));
+    let (kubelet, updates, _sources) = world.make_agent();
+    let begun = Instant::now();
+    let (results, _tasks) = kubelet.run_once(updates).await;
+    assert!(begun.elapsed() < Duration::from_millis(1004), "took {:?}", begun.elapsed());
+    let phases: Vec<_> = results.iter().map(|result| result.status.phase.as_deref()).collect();
+    assert_eq!(phases, [Some("Running")]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,6 +19,7 @@ use coracle_core::ports::{
     StatusUpdate, TcpConnect, VolumeError, Volumes,
 };
 use coracle_core::providers::{Providers, RegisteredProvider};
+use coracle_core::recorder::Recorder;
 use coracle_provider::fake::FakeProvider;
 use coracle_provider::{EnvVar, Mount};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Node, Pod, PodSpec, PodStatus, Secret};
@@ -338,7 +339,13 @@ pub struct World {
 
 impl World {
     pub async fn start() -> Self {
-        let mut world = Self {
+        let mut world = Self::without_agent();
+        world.start_agent();
+        world
+    }
+
+    pub fn without_agent() -> Self {
+        Self {
             api: FakeApi::new(),
             fast: FakeProvider::new("fast", clock::now),
             slow: FakeProvider::new("slow", clock::now),
@@ -347,12 +354,17 @@ impl World {
             urls: Listed::new(SourceKind::Http),
             agent: None,
             folder: tempfile::tempdir().unwrap(),
-        };
-        world.start_agent();
-        world
+        }
     }
 
     pub fn start_agent(&mut self) {
+        let (kubelet, updates, sources) = self.make_agent();
+        let tasks = start_kubelet(&kubelet, updates);
+        self.agent = Some((kubelet, tasks, sources));
+    }
+
+    /// An agent that does nothing yet.
+    pub fn make_agent(&self) -> (Arc<Kubelet>, mpsc::Receiver<PodUpdate>, JoinSet<()>) {
         let registered = |provider: &Arc<FakeProvider>, name: &str| RegisteredProvider {
             provider: provider.clone(),
             handlers: vec![name.to_owned()],
@@ -384,11 +396,13 @@ impl World {
             probe_transport: self.network.clone(),
             server: None,
         };
-        let config = PodConfig::new(vec![self.api.clone(), self.files.clone(), self.urls.clone()]);
+        let config = PodConfig::new(
+            vec![self.api.clone(), self.files.clone(), self.urls.clone()],
+            Recorder::new(self.api.clone()),
+        );
         let kubelet = Kubelet::new(options, deps, config.sources_ready());
-        let (updates, sources): (mpsc::Receiver<PodUpdate>, _) = config.start();
-        let tasks = start_kubelet(&kubelet, updates);
-        self.agent = Some((kubelet, tasks, sources));
+        let (updates, sources) = config.start();
+        (kubelet, updates, sources)
     }
 
     pub fn kubelet(&self) -> &Kubelet {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use coracle_provider::{ContainerConfig, ContainerState, ContainerStatus, RuntimeService};
+use coracle_provider::{ContainerConfig, ContainerState, ContainerStatus, Resources, RuntimeService};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Version};
 use http_body::Frame;
 use http_body_util::{BodyExt, Empty, StreamBody};
@@ -23,6 +23,16 @@ async fn serve_annotated(
     module: &str,
     annotations: &[(&str, &str)],
 ) -> (Arc<ContainerStatus>, SocketAddr) {
+    serve_within(host, module, annotations, Resources::default()).await
+}
+
+/// The same with limits.
+async fn serve_within(
+    host: &Host,
+    module: &str,
+    annotations: &[(&str, &str)],
+    resources: Resources,
+) -> (Arc<ContainerStatus>, SocketAddr) {
     let image_ref = host.pull(&guest(module)).await.unwrap();
     let mut sandbox = host.sandbox_config(&crate::support::unique());
     sandbox.annotations = annotations
@@ -36,6 +46,7 @@ async fn serve_annotated(
         image_ref,
         serving_port: port,
         log_path: "c/0.log".into(),
+        resources,
         ..ContainerConfig::default()
     };
     let container = host.provider.create_container(&sandbox.id, config).await.unwrap();
@@ -262,6 +273,21 @@ async fn one_instance_of_wasi_0_3_answers_many_requests_at_once() {
     let (_, address) = serve_annotated(&host, "http-p3", &[("http-reuse-count", "1")]).await;
     let mut client = Client::connect(address).await;
     assert_eq!([client.get("/count").await.1, client.get("/count").await.1], ["1", "1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_of_wasi_0_3_gives_its_memory_back_before_its_turn() {
+    let host = Host::start().await;
+    // There is room for one instance, and not for two.
+    let limit = Resources { memory_limit_bytes: Some(2 << 20), ..Resources::default() };
+    let (_, address) = serve_within(&host, "http-p3", &[("http-reuse-count", "1")], limit).await;
+    let clients = (0..4).map(|_| async move {
+        let mut client = Client::connect(address).await;
+        for _ in 0..50 {
+            assert_eq!(client.get("/count").await, (StatusCode::OK, "1".into()));
+        }
+    });
+    futures::future::join_all(clients).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,8 +19,7 @@ use super::instances::{End, Job, Seat};
 use super::respond::Hold;
 use crate::guest::state::GuestState;
 
-/// How long an instance may work on after all of its answers are complete, if it gets no more requests. It holds no turn
-/// then, so nothing else bounds how many of them there are.
+/// How long an instance may work on after all of its answers are complete, if it gets no more requests.
 const AFTER_REQUESTS: Duration = Duration::from_secs(60);
 
 /// Answers requests until there are no more for this instance, and it has nothing left to do. An error ends it, and with
@@ -31,6 +30,8 @@ pub(super) async fn run(
     seat: &mut Seat,
     first: Job,
 ) -> wasmtime::Result<()> {
+    // Whoever has the next turn may need the memory of this instance: the store goes first, however this ends.
+    let mut turns = Vec::new();
     let mut store = service.store();
     let yielded = Arc::new(AtomicBool::new(false));
     store.epoch_deadline_callback({
@@ -49,8 +50,9 @@ pub(super) async fn run(
     };
     let busy = seat.busy();
     busy.set(true);
-    let mut work =
-        pin!(store.run_concurrent(async |accessor| serve(service, accessor, &instance, seat, first).await));
+    let mut work = pin!(store.run_concurrent(async |accessor| {
+        serve(service, accessor, &instance, seat, first, &mut turns).await
+    }));
     std::future::poll_fn(|cx| {
         let polled = work.as_mut().poll(cx);
         // While it computes it takes nothing else: one that is idle, or a new one, is quicker.
@@ -60,14 +62,18 @@ pub(super) async fn run(
     .await?
 }
 
+/// Leaves in `turns` those of its requests that are to be given back after its memory: all while it takes further
+/// requests, and for good those that end after that.
 async fn serve(
     service: &Service,
     accessor: &Accessor<GuestState>,
     instance: &Instance,
     seat: &mut Seat,
     first: Job,
+    turns: &mut Vec<Arc<Hold>>,
 ) -> wasmtime::Result<()> {
-    let mut begun = vec![Arc::downgrade(&first.hold)];
+    turns.push(first.hold.clone());
+    let mut given_back: Vec<Weak<Hold>> = Vec::new();
     let mut calls = FuturesUnordered::new();
     calls.push(answer(accessor, instance, first));
     let mut more = service.instances.reuse.count > 1;
@@ -77,14 +83,18 @@ async fn serve(
         tokio::select! {
             biased;
             Some(done) = calls.next(), if !calls.is_empty() => {
-                done?;
+                let hold = done?;
                 seat.done();
+                if more {
+                    turns.retain(|turn| !Arc::ptr_eq(turn, &hold));
+                    given_back.retain(|turn| turn.strong_count() > 0);
+                    given_back.push(Arc::downgrade(&hold));
+                }
             }
             job = seat.next(service, is_idle), if more => match job {
                 Some(job) => {
                     seat.busy().set(true);
-                    begun.retain(is_in_flight);
-                    begun.push(Arc::downgrade(&job.hold));
+                    turns.push(job.hold.clone());
                     calls.push(answer(accessor, instance, job));
                 }
                 None => more = false,
@@ -96,17 +106,15 @@ async fn serve(
         tokio::select! {
             () = nothing_to_do(accessor) => return Ok(()),
             () = tokio::time::sleep(AFTER_REQUESTS) => {
-                if !begun.iter().any(is_in_flight) {
+                // Who else has it sends the rest of the answer.
+                let is_sent = given_back.iter().all(|turn| turn.strong_count() == 0)
+                    && turns.iter().all(|turn| Arc::strong_count(turn) == 1);
+                if is_sent {
                     return Ok(());
                 }
             }
         }
     }
-}
-
-/// Whether the answer to a request is not complete yet.
-fn is_in_flight(request: &Weak<Hold>) -> bool {
-    request.strong_count() > 0
 }
 
 async fn nothing_to_do(accessor: &Accessor<GuestState>) {
@@ -117,7 +125,12 @@ async fn has_nothing_to_do(accessor: &Accessor<GuestState>) -> bool {
     std::future::poll_fn(|cx| Poll::Ready(accessor.poll_no_interesting_tasks(cx).is_ready())).await
 }
 
-async fn answer(accessor: &Accessor<GuestState>, instance: &Instance, job: Job) -> wasmtime::Result<()> {
+/// Gives the request's turn back to the caller.
+async fn answer(
+    accessor: &Accessor<GuestState>,
+    instance: &Instance,
+    job: Job,
+) -> wasmtime::Result<Arc<Hold>> {
     let Job { request, responder, end, hold } = job;
     let (request, sent) = accessor.with(|mut store| {
         let (request, sent) = Request::from_http(store.data_mut().http().hooks, request);
@@ -128,12 +141,11 @@ async fn answer(accessor: &Accessor<GuestState>, instance: &Instance, job: Job) 
         Ok(Err(code)) => Ok(Err(format!("{code:?}"))),
         Err(error) => Err(error),
     };
-    drop(hold);
     match answered {
         Ok(answer) => {
             // The client may have gone away.
             let _ = responder.send(answer);
-            Ok(())
+            Ok(hold)
         }
         Err(error) => {
             let _ = end.send(End::of(&error));
