@@ -28,6 +28,10 @@ impl MirrorClient for KubeMirrorClient {
     }
 
     async fn delete_mirror_pod(&self, mirror: &Pod) -> Result<(), ApiError> {
-        delete_now(&self.client, mirror).await
+        match delete_now(&self.client, mirror).await {
+            // If it is there after all, it is soon removed again.
+            Err(ApiError::NotFound(_)) => Ok(()),
+            answer => answer,
+        }
     }
 }

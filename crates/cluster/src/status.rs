@@ -44,7 +44,7 @@ impl StatusSink for KubeStatusSink {
     }
 }
 
-/// Removes the object of a pod without waiting for anything, but not another one of its name. Gone already is success.
+/// Removes the object of a pod without waiting for anything, but not another one of its name.
 pub(crate) async fn delete_now(client: &ApiClient, pod: &Pod) -> Result<(), ApiError> {
     let (namespace, name) = place(pod);
     let parameters = DeleteParams {
@@ -54,8 +54,8 @@ pub(crate) async fn delete_now(client: &ApiClient, pod: &Pod) -> Result<(), ApiE
     };
     let request = collection::<Pod>(namespace).delete(name, &parameters).map_err(unbuildable)?;
     match client.send(request).await {
-        // There is none of this name, or one with another UID.
-        Err(ApiError::NotFound(_) | ApiError::Conflict(_)) => Ok(()),
+        // There is one of this name with another UID.
+        Err(ApiError::Conflict(_)) => Ok(()),
         answer => answer,
     }
 }

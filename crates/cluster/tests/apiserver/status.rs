@@ -58,7 +58,8 @@ async fn a_pod_is_deleted_by_uid_and_once_is_enough() {
 
     sink.delete_pod(&pod).await.unwrap();
     assert!(bed.api::<Pod>().get_opt("p").await.unwrap().is_none());
-    sink.delete_pod(&pod).await.unwrap();
+    let again = sink.delete_pod(&pod).await;
+    assert!(matches!(again, Err(ApiError::NotFound(_))), "{again:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

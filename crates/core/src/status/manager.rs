@@ -273,6 +273,12 @@ impl StatusManager {
             Done::Patched(Err(ApiError::NotFound(_)), _) | Done::Deleted(Ok(())) => {
                 entries.remove(uid);
             }
+            // NodeRestriction asks its own cache, which right after a start of the apiserver does not know every pod. Only the
+            // source knows that it is gone, and then this entry goes too.
+            Done::Deleted(Err(ApiError::NotFound(message))) => {
+                tracing::debug!(pod, message, "the apiserver has no such pod to delete");
+                self.queue.enqueue(uid.clone(), entry.retry.next());
+            }
             Done::Patched(Err(error), _) | Done::Deleted(Err(error)) => {
                 let wait = match &error {
                     ApiError::TooManyRequests { retry_after: Some(wait), .. } => *wait,

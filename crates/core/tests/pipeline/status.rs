@@ -43,6 +43,17 @@ async fn after_every_kind_of_failure_the_truth_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_that_the_apiserver_has_not_heard_of_is_deleted_again() {
+    let world = World::start().await;
+    world.create("a", one("Always", "app"));
+    world.until("Running", |w| w.phase("a") == "Running").await;
+    *world.api.deletes_unheard.lock() = 3;
+    world.delete("a", 0);
+    world.until("gone", |w| w.phase("a") == "gone").await;
+    assert_eq!(*world.api.deletes_unheard.lock(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_that_is_gone_is_told_no_more_and_its_successor_is() {
     let world = World::start().await;
     world.create("old", one("Always", "app"));

@@ -40,6 +40,8 @@ pub struct FakeApi {
     /// Volumes of pods cannot be mounted while this says why.
     pub mount_error: Mutex<Option<String>>,
     pub patch_error: Mutex<Option<ApiError>>,
+    /// How many deletions of pods are answered as if there were no such pod.
+    pub deletes_unheard: Mutex<usize>,
     /// This node; none before it is registered.
     pub node: Mutex<Option<Arc<Node>>>,
     /// This node where it is asked for anew; as seen last if there is nothing here.
@@ -59,6 +61,7 @@ impl FakeApi {
             objects: broadcast::channel(16).0,
             mount_error: Mutex::default(),
             patch_error: Mutex::default(),
+            deletes_unheard: Mutex::default(),
             node: Mutex::default(),
             fresh_node: Mutex::default(),
             mirrors_created: Mutex::default(),
@@ -130,6 +133,13 @@ impl StatusSink for FakeApi {
 
     async fn delete_pod(&self, pod: &Pod) -> Result<(), ApiError> {
         tokio::time::sleep(Duration::from_millis(3)).await;
+        {
+            let mut unheard = self.deletes_unheard.lock();
+            if *unheard > 0 {
+                *unheard -= 1;
+                return Err(ApiError::NotFound("pod not found".into()));
+            }
+        }
         if let Some(pod) = self.pods.lock().remove(&pod.uid()) {
             let _ = self.watch.send(SourceUpdate::Delete(pod));
         }
