@@ -77,7 +77,7 @@ pub(crate) async fn run(
                 biased;
                 outcome = end => outcome,
                 result = env.metered(call(&env, &command, &arguments, stdio)) => {
-                    result.unwrap_or_else(|error| ContainerEnv::failed(&error, &notes))
+                    result.unwrap_or_else(|error| env.failed(&error, &notes))
                 }
             }
         }

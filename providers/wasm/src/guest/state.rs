@@ -1,6 +1,7 @@
 //! What an instance has: the data of its store.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::Store;
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
@@ -36,6 +37,8 @@ pub(crate) struct ContainerEnv {
     pub(crate) stdio: ContainerStdio,
     pub(crate) memory: Arc<ContainerMemory>,
     pub(crate) cpu: Arc<CpuMeter>,
+    /// Instances that a trap ended.
+    pub(crate) traps: AtomicU64,
     pub(crate) net: Arc<PodNet>,
     pub(crate) engine: Arc<Engine>,
     /// The runtime for guests in the pod's network namespace.
@@ -77,8 +80,11 @@ impl ContainerEnv {
         store
     }
 
-    /// What an error means. Where in the guest it happened goes to `notes`.
-    pub(crate) fn failed(error: &wasmtime::Error, notes: &Notes) -> Outcome {
+    /// What an error means that ended an instance. Where in the guest it happened goes to `notes`.
+    pub(crate) fn failed(&self, error: &wasmtime::Error, notes: &Notes) -> Outcome {
+        if error.downcast_ref::<wasmtime::Trap>().is_some() {
+            self.traps.fetch_add(1, Ordering::Relaxed);
+        }
         let Failure { outcome, trace } = Failure::of(error);
         if let Some(trace) = trace {
             notes.write(&trace);

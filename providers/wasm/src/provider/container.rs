@@ -1,6 +1,7 @@
 //! A container: its state, and what it takes to run it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use coracle_provider::{ContainerState, ContainerStats, ContainerStatus, MemoryStats};
 use jiff::Timestamp;
@@ -178,6 +179,7 @@ impl Container {
             memory: MemoryStats { working_set_bytes: bytes, usage_bytes: bytes, rss_bytes: bytes },
             // An image's files are read only, and volumes are counted by themselves.
             writable_layer: None,
+            traps: Some(guest.env.traps.load(Ordering::Relaxed)),
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use coracle_provider::{
     ContainerConfig, ContainerState, ContainerStatus, Error, ImageSpec, Resources, Result, Revision,
@@ -99,6 +100,7 @@ impl Shared {
             stdio: ContainerStdio::new(log, config.stdin, config.stdin_once, config.tty),
             memory: ContainerMemory::new(self.memory_limit(&config.resources)),
             cpu: Arc::new(CpuMeter::default()),
+            traps: AtomicU64::default(),
             net,
             engine: self.engine.clone(),
             guests,

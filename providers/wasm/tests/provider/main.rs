@@ -7,6 +7,7 @@ mod support;
 
 mod artifacts;
 mod attach;
+mod bodies;
 mod client;
 mod commands;
 mod contract;

@@ -75,9 +75,14 @@ async fn a_request_that_fails_is_one_500_and_its_trace_is_in_the_log() {
     let (status, body) = client.get("/trap").await;
     assert_eq!((status, body.as_str()), (StatusCode::INTERNAL_SERVER_ERROR, "the service failed\n"));
     assert_eq!(client.get("/").await.0, StatusCode::OK);
+    assert_eq!(client.get("/trap").await.0, StatusCode::INTERNAL_SERVER_ERROR);
+    let stats = host.provider.container_stats(Some(&container.pod.uid)).await.unwrap();
+    assert_eq!(stats[0].traps, Some(2), "the container goes on, and this is what tells");
     host.provider.stop_container(&container.id, Duration::from_secs(30)).await.unwrap();
     let lines = log(&container);
-    assert!(lines.iter().any(|l| l.starts_with("stderr F") && l.contains("unreachable")), "{lines:?}");
+    for part in ["unreachable", "wasm backtrace"] {
+        assert!(lines.iter().any(|l| l.starts_with("stderr F") && l.contains(part)), "{part}: {lines:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -55,9 +55,9 @@ async fn serve_within(
     (container, SocketAddr::from(([127, 0, 0, 1], port)))
 }
 
-type Http2<B> = hyper::client::conn::http2::SendRequest<B>;
+pub(crate) type Http2<B> = hyper::client::conn::http2::SendRequest<B>;
 
-async fn http2<B>(address: SocketAddr) -> Http2<B>
+pub(crate) async fn http2<B>(address: SocketAddr) -> Http2<B>
 where
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -2,7 +2,8 @@
 //!
 //! - `/env` its environment, `/env/NAME` one variable
 //! - `/file/PATH` a file
-//! - `/echo` the request's body
+//! - `/echo` the request's body; `/mirror` the same piece by piece, and its trailers
+//! - `/zeros/COUNT` so many bytes, and a line in its log when they are gone
 //! - `/count` how many requests this instance has begun, this one included
 //! - `/authority` the authority that the request names; `/header/NAME` one of its headers
 //! - `/trickle/COUNT` so many lines, with a pause after each
@@ -30,6 +31,8 @@ struct Http;
 
 wasip2::http::proxy::export!(Http);
 
+const PIECE: usize = 64 << 10;
+
 static REQUESTS: AtomicU32 = AtomicU32::new(0);
 
 impl Guest for Http {
@@ -41,6 +44,14 @@ impl Guest for Http {
         }
         if let Some(count) = path.strip_prefix("/trickle/") {
             return trickle(outparam, count.parse().unwrap_or(1));
+        }
+        if let Some(count) = path.strip_prefix("/zeros/") {
+            return zeros(outparam, count.parse().unwrap_or(1));
+        }
+        if path == "/mirror" {
+            // A client that has gone away is no reason to trap.
+            let _ = mirror(outparam, &request);
+            return;
         }
         let (status, body) = answer(&path, &request);
         respond(outparam, status, &body);
@@ -119,11 +130,10 @@ fn fetch(target: &str) -> Result<Vec<u8>, String> {
 }
 
 fn read_all(body: IncomingBody) -> Result<Vec<u8>, String> {
-    const PIECE: u64 = 64 << 10;
     let stream = body.stream().map_err(|()| "no stream")?;
     let mut all = Vec::new();
     loop {
-        match stream.blocking_read(PIECE) {
+        match stream.blocking_read(PIECE as u64) {
             Ok(piece) => all.extend(piece),
             Err(StreamError::Closed) => return Ok(all),
             Err(error) => return Err(error.to_string()),
@@ -147,6 +157,41 @@ fn trickle(outparam: ResponseOutparam, count: u32) {
         }
     }
     let _ = OutgoingBody::finish(body, None);
+}
+
+fn zeros(outparam: ResponseOutparam, mut count: usize) {
+    let response = OutgoingResponse::new(Fields::new());
+    let Ok(body) = response.body() else { return };
+    ResponseOutparam::set(outparam, Ok(response));
+    let Ok(mut stream) = body.write() else { return };
+    let piece = vec![0; PIECE];
+    while count > 0 {
+        let length = count.min(PIECE);
+        if stream.write_all(&piece[..length]).is_err() {
+            return;
+        }
+        count -= length;
+    }
+    drop(stream);
+    let _ = OutgoingBody::finish(body, None);
+    println!("all zeros are gone");
+}
+
+fn mirror(outparam: ResponseOutparam, request: &IncomingRequest) -> Result<(), ()> {
+    let incoming = request.consume()?;
+    let response = OutgoingResponse::new(Fields::new());
+    let outgoing = response.body()?;
+    ResponseOutparam::set(outparam, Ok(response));
+    {
+        let (input, mut output) = (incoming.stream()?, outgoing.write()?);
+        while let Ok(piece) = input.blocking_read(PIECE as u64) {
+            output.write_all(&piece).and_then(|()| std::io::Write::flush(&mut output)).map_err(drop)?;
+        }
+    }
+    let trailers = IncomingBody::finish(incoming);
+    trailers.subscribe().block();
+    let trailers = trailers.get().and_then(Result::ok).and_then(Result::ok).flatten();
+    OutgoingBody::finish(outgoing, trailers.map(|fields| fields.clone())).map_err(drop)
 }
 
 /// A client that has gone away is no reason to trap, so errors end the answer quietly.

@@ -1,5 +1,6 @@
 //! Connections of clients: HTTP/1.1, and HTTP/2 with prior knowledge, on one port.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,36 +44,37 @@ impl Service {
             let this = self.clone();
             move |request| this.clone().respond(request, peer.clone())
         });
-        // Ends are no news: clients go away.
         if is_http2 {
-            let connection = http2::Builder::new(Tracked(self.tasks.clone()))
+            let mut server = http2::Builder::new(Tracked(self.tasks.clone()));
+            server
                 .timer(TokioTimer::new())
                 .max_header_list_size(u32::try_from(self.limits.header_bytes).unwrap_or(u32::MAX))
                 .max_concurrent_streams(u32::try_from(self.limits.requests).unwrap_or(u32::MAX))
                 .keep_alive_interval(self.limits.header_timeout)
-                .keep_alive_timeout(PING_TIMEOUT)
-                .serve_connection(stream, service);
-            let mut connection = std::pin::pin!(connection);
-            tokio::select! {
-                biased;
-                _ = connection.as_mut() => return,
-                () = self.closing.cancelled() => connection.as_mut().graceful_shutdown(),
-            }
-            let _ = self.killed.run_until_cancelled(connection).await;
+                .keep_alive_timeout(PING_TIMEOUT);
+            let connection = server.serve_connection(stream, service);
+            self.until_closed(connection, http2::Connection::graceful_shutdown).await;
         } else {
-            let connection = http1::Builder::new()
+            let mut server = http1::Builder::new();
+            server
                 .timer(TokioTimer::new())
                 .header_read_timeout(self.limits.header_timeout)
-                .max_buf_size(self.limits.header_bytes.max(LEAST_BUFFER))
-                .serve_connection(stream, service);
-            let mut connection = std::pin::pin!(connection);
-            tokio::select! {
-                biased;
-                _ = connection.as_mut() => return,
-                () = self.closing.cancelled() => connection.as_mut().graceful_shutdown(),
-            }
-            let _ = self.killed.run_until_cancelled(connection).await;
+                .max_buf_size(self.limits.header_bytes.max(LEAST_BUFFER));
+            let connection = server.serve_connection(stream, service);
+            self.until_closed(connection, http1::Connection::graceful_shutdown).await;
         }
+    }
+
+    /// Drives a connection to its end. When the service closes, requests that have begun are finished, until it is killed.
+    async fn until_closed<C: Future>(&self, connection: C, close: impl FnOnce(Pin<&mut C>)) {
+        let mut connection = std::pin::pin!(connection);
+        // Ends are no news: clients go away.
+        tokio::select! {
+            biased;
+            _ = connection.as_mut() => return,
+            () = self.closing.cancelled() => close(connection.as_mut()),
+        }
+        let _ = self.killed.run_until_cancelled(connection).await;
     }
 }
 

@@ -13,7 +13,6 @@ use super::limits::Reuse;
 use super::respond::Hold;
 use super::{Handler, Service};
 use crate::guest::memory::MemoryExceeded;
-use crate::guest::state::ContainerEnv;
 
 /// A request on its way to an instance.
 pub(super) struct Job {
@@ -204,7 +203,7 @@ impl Service {
         };
         let ended = self.killed.run_until_cancelled(self.env.metered(work)).await;
         if let Some(Err(error)) = &ended {
-            ContainerEnv::failed(error, &self.env.stdio.notes());
+            self.env.failed(error, &self.env.stdio.notes());
         }
         self.instances.leave(&seat.load);
         if ended.is_none() {

@@ -85,7 +85,7 @@ impl Service {
                     biased;
                     _ = stop.wait_for(Option::is_some) => Err(Outcome::terminated()),
                     size = env.metered(instance_size(&env, &handler)) => {
-                        size.map_err(|error| ContainerEnv::failed(&error, &env.stdio.notes()))
+                        size.map_err(|error| env.failed(&error, &env.stdio.notes()))
                     }
                 }
             }
