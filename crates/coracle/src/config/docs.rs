@@ -22,7 +22,8 @@ Each setting has one of three answers:
 - **no effect**: it is read and checked; a value other than the default gives a warning at the start.
 - **refused**: a value other than the default stops the start with a message that says what to do.
 
-Where no default is given it is zero, empty or false. A flag of a field starts with the field's name.
+Where no default is given it is zero, empty or false. A flag of a field starts with the field's name. Flags that begin with
+`--wasm-` are this program's own: limits of the WebAssembly runtime.
 
 Differences from upstream:
 

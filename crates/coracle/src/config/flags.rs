@@ -1,8 +1,10 @@
-//! Every flag of upstream's `kubelet` v1.37.2: those of configuration fields, and those that exist only as flags.
+//! Every flag of upstream's `kubelet` v1.37.2, those of configuration fields and those that exist only as flags, and
+//! this program's own.
 
 use super::field::{Field, Kind, Literal, Unset};
 use super::fields::FIELDS;
 use super::support::Support::{self, NoEffect, Refused, Works};
+use super::wasm_flags::{PREFIX, WASM_FLAGS};
 
 /// One command line flag.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +26,11 @@ impl Flag {
     pub(super) fn is_boolean(&self) -> bool {
         self.kind == Kind::Bool || self.name == VERSION
     }
+
+    /// Whether upstream has it.
+    pub fn is_upstreams(&self) -> bool {
+        !self.name.starts_with(PREFIX)
+    }
 }
 
 pub(super) const CONFIG: &str = "config";
@@ -44,7 +51,7 @@ pub(super) const MINIMUM_CONTAINER_TTL_DURATION: &str = "minimum-container-ttl-d
 
 const NO_LOCK: &str = "there is no lock file; let the service manager see to it that one kubelet runs";
 
-const fn own(name: &'static str, kind: Kind, unset: Unset, support: Support) -> Flag {
+pub(super) const fn own(name: &'static str, kind: Kind, unset: Unset, support: Support) -> Flag {
     Flag { name, kind, unset, support, field: None }
 }
 
@@ -82,7 +89,7 @@ pub fn flags() -> Vec<Flag> {
         let name = field.flag?;
         Some(Flag { name, kind: field.kind, unset: field.unset, support: field.support, field: Some(field) })
     });
-    let mut all: Vec<_> = OWN_FLAGS.iter().copied().chain(of_fields).collect();
+    let mut all: Vec<_> = OWN_FLAGS.iter().chain(WASM_FLAGS).copied().chain(of_fields).collect();
     all.sort_by_key(|flag| flag.name);
     all
 }

@@ -17,6 +17,7 @@ use super::flags::{
 };
 use super::labels::check_node_labels;
 use super::pflag::parts;
+use super::wasm_flags::WasmFlags;
 
 /// The checked flags of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub struct KubeletFlags {
     pub credential_providers: Option<(PathBuf, PathBuf)>,
     /// Which ended containers are kept.
     pub container_gc: GcPolicy,
+    /// Limits of the WebAssembly runtime.
+    pub wasm: WasmFlags,
 }
 
 impl KubeletFlags {
@@ -61,6 +64,7 @@ impl KubeletFlags {
             cert_dir: absolute(args.last(CERT_DIR).unwrap_or("/var/lib/kubelet/pki"))?,
             credential_providers: credential_providers(args)?,
             container_gc: container_gc(args)?,
+            wasm: WasmFlags::from_args(args)?,
         })
     }
 }

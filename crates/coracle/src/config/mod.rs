@@ -22,6 +22,7 @@ mod support;
 mod taints;
 mod validation;
 mod values;
+mod wasm_flags;
 
 pub use args::KubeletArgs;
 pub use error::ConfigError;
@@ -37,3 +38,4 @@ pub use kubelet_configuration::{
 pub use kubelet_flags::KubeletFlags;
 pub use resolve::Resolved;
 pub use support::Support;
+pub use wasm_flags::WasmFlags;

@@ -24,7 +24,7 @@ use super::clients::Clients;
 use super::node_reporter::NodeReporter;
 use super::pod_sources::{check_pod_sources, pod_sources};
 use super::{images, network, options};
-use crate::config::{KubeletConfiguration, Resolved};
+use crate::config::{KubeletConfiguration, KubeletFlags, Resolved};
 use crate::runtimes::Runtimes;
 
 /// Only an audit: the provider's events tell everything.
@@ -70,7 +70,7 @@ impl Agent {
 
         let node = clients.node.as_deref();
         let network = network::set_up(&config.pod_cidr, node, &*clients.objects, addresses.clone()).await?;
-        let providers = providers(&resolved.flags.root_dir, &network, runtimes).await?;
+        let providers = providers(&resolved.flags, &network, runtimes).await?;
         let images = images::image_manager_options(resolved, &clients)?;
         let recorder = Recorder::new(clients.event_sink.clone());
         let pod_config = PodConfig::new(pod_sources(resolved, &clients)?, recorder);
@@ -112,10 +112,11 @@ async fn node_addresses(resolved: &Resolved, hostname: String) -> anyhow::Result
     Ok(tokio::task::spawn_blocking(find).await??)
 }
 
-async fn providers(root: &Path, network: &Network, runtimes: &Runtimes) -> anyhow::Result<Providers> {
+async fn providers(flags: &KubeletFlags, network: &Network, runtimes: &Runtimes) -> anyhow::Result<Providers> {
     let (control, io) = (runtimes.control.handle().clone(), runtimes.io.handle().clone());
-    let mut options = coracle_wasm::Options::new(root.join(WASM_FOLDER), control, io, network.clone());
+    let mut options = coracle_wasm::Options::new(flags.root_dir.join(WASM_FOLDER), control, io, network.clone());
     options.images.hosts_dir = Some(images::HOSTS_DIR.into());
+    flags.wasm.apply(&mut options);
     let wasm = WasmProvider::open(options).await.context("cannot start the WebAssembly runtime")?;
     Ok(Providers::new(vec![RegisteredProvider {
         provider: Arc::new(wasm),

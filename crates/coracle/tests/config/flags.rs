@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Files, args, resolve};
-use coracle::config::{LogFormat, TlsMinVersion};
+use coracle::config::{LogFormat, TlsMinVersion, flags};
+use coracle_wasm::network::{Network, NetworkConfig};
 
 const CONFIG: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nport: 1001\nmaxPods: 1\n\
     registerNode: false\nclusterDNS: [10.0.0.1]\nfeatureGates: {EventedPLEG: true, AllBeta: true}\n";
@@ -238,4 +239,51 @@ fn help_shows_what_works_and_long_help_all() {
     assert!(!short.contains("--cpu-manager-policy"), "{short}");
     let long = args(&["--help"]).unwrap_err().to_string();
     assert!(long.contains("--cpu-manager-policy") && long.contains("--lock-file"), "{long}");
+}
+
+#[tokio::test]
+async fn limits_of_wasm_are_what_flags_say_and_else_the_runtime_s_own() {
+    let options = async |given: &[&str]| {
+        let node_addresses = vec![[127, 0, 0, 1].into()];
+        let network = NetworkConfig { node_addresses, ..NetworkConfig::default() };
+        let network = Network::detect(network).await.unwrap();
+        let runtime = tokio::runtime::Handle::current();
+        let mut options = coracle_wasm::Options::new("/nowhere", runtime.clone(), runtime, network);
+        let defaults = format!("{:?} {:?} {:?}", options.guests, options.compile, options.images);
+        resolve(given).unwrap().flags.wasm.apply(&mut options);
+        (format!("{:?} {:?} {:?}", options.guests, options.compile, options.images), defaults)
+    };
+    // What the documentation says is what holds.
+    let own: Vec<_> = flags().into_iter().filter(|flag| !flag.is_upstreams()).collect();
+    let written = own.iter().filter_map(|flag| {
+        let value = flag.unset.default_value()?.to_string();
+        Some(format!("--{}={}", flag.name, value.trim_matches('"')))
+    });
+    let written: Vec<String> = written.collect();
+    assert!(written.len() >= 8, "all but the number of processors");
+    let (set, defaults) = options(&written.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    assert_eq!(set, defaults);
+    let (set, _) = options(&[
+        "--wasm-default-memory-limit=64Mi",
+        "--wasm-max-instances=7",
+        "--wasm-guest-threads=3",
+        "--wasm-file-threads=5",
+        "--wasm-compile-memory-limit=2Gi",
+        "--wasm-compile-time-limit=90s",
+        "--wasm-compile-output-limit=10Mi",
+        "--wasm-max-layer-size=1Mi",
+        "--wasm-max-image-size=2Mi",
+    ])
+    .await;
+    for part in [
+        "threads: 3, file_threads: 5, instances: 7",
+        "default_memory_bytes: 67108864",
+        "memory_bytes: 2147483648, cpu: 90s, wall: 90s, output_bytes: 10485760",
+        "max_layer_bytes: 1048576, max_image_bytes: 2097152",
+    ] {
+        assert!(set.contains(part), "{part} in {set}");
+    }
+    for wrong in ["--wasm-max-instances=-1", "--wasm-max-layer-size=1x", "--wasm-compile-time-limit=1d"] {
+        assert!(resolve(&[wrong]).is_err(), "{wrong}");
+    }
 }
