@@ -58,6 +58,9 @@ const LOCAL_PRIORITY: u32 = 20;
 const PROBE_PORT: u16 = 1;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The settings of the namespace of the thread that opens them.
+const SETTINGS: &str = "/proc/sys/net";
+
 /// Settings of the pods' namespace, which starts with a copy of the node's.
 const POD_SETTINGS: &[(&str, &str)] = &[
     // Packets from pod to pod come in with a source address that is local here.
@@ -325,13 +328,35 @@ fn forward_packets(range: IpNet) -> Result<(), NetworkError> {
         IpNet::V4(_) => "ipv4/ip_forward",
         IpNet::V6(_) => "ipv6/conf/all/forwarding",
     };
-    let is_on =
-        fs::read_to_string(Path::new("/proc/sys/net").join(setting)).is_ok_and(|value| value.trim() == "1");
-    if is_on { Ok(()) } else { write_setting(setting, "1") }
+    if read_setting(setting).is_some_and(|value| value == "1") {
+        return Ok(());
+    }
+    if matches!(range, IpNet::V6(_)) {
+        keep_advertised_routes()?;
+    }
+    write_setting(setting, "1")
+}
+
+/// A machine that forwards IPv6 no longer listens to router advertisements, from which it may have its default route,
+/// unless it is told to.
+fn keep_advertised_routes() -> Result<(), NetworkError> {
+    let interfaces = fs::read_dir(Path::new(SETTINGS).join("ipv6/conf"));
+    for interface in interfaces.into_iter().flatten().flatten() {
+        let setting = format!("ipv6/conf/{}/accept_ra", interface.file_name().to_string_lossy());
+        if read_setting(&setting).is_some_and(|value| value == "1") {
+            write_setting(&setting, "2")?;
+        }
+    }
+    Ok(())
+}
+
+fn read_setting(setting: &str) -> Option<String> {
+    let value = fs::read_to_string(Path::new(SETTINGS).join(setting)).ok()?;
+    Some(value.trim().to_owned())
 }
 
 fn write_setting(setting: &str, value: &str) -> Result<(), NetworkError> {
-    let path = Path::new("/proc/sys/net").join(setting);
+    let path = Path::new(SETTINGS).join(setting);
     fs::write(&path, value)
         .map_err(|error| NetworkError::system(format!("set {} to {value}", path.display()), error))
 }

@@ -4,23 +4,26 @@
 //! (`address_mode`), and a pod takes a number from a pool. What a container gets from a namespace of its own, a guest gets
 //! from its host: the functions of `wasi:sockets` put the pod's addresses in place of those that the guest names
 //! ([`add_to_linker`]), names resolve as the pod's `dnsPolicy` says, and outgoing HTTP leaves from the pod's address
-//! ([`GuestNet`]).
+//! ([`GuestNet`]). Where the node's CNI plugins give pods their addresses (`cni`), each pod has a namespace of its own, and
+//! of all this only the refusals are left to do.
 //!
 //! What a guest asks for, and what it gets:
 //!
-//! | | a pod with its own address | a pod on the node's addresses |
-//! |---|---|---|
-//! | listen on 0.0.0.0 | the pod's address | the node's primary address |
-//! | listen on 127.0.0.1 | an alias in 127.0.0.0/8 that only this pod can reach | 127.0.0.1 of the node |
-//! | connect to 127.0.0.1 | the alias if something listens there, else the pod's address | services of the same pod; others with `hostNetwork` or if the operator allows it |
-//! | connect elsewhere | from the pod's address, through the node | from the node's address |
-//! | link-local addresses, cloud metadata | refused | refused |
-//! | IPv6 | unreachable | as the node has it |
+//! | | a pod with its own address | a pod with CNI's | a pod on the node's addresses |
+//! |---|---|---|---|
+//! | listen on 0.0.0.0 or [::] | the pod's address of the family | as asked | the node's primary address of the family |
+//! | listen on 127.0.0.1 or [::1] | an alias that only this pod can reach | as asked | the node's localhost |
+//! | connect to these | the alias if something listens there, else the pod's address | as asked | services of the same pod; others with `hostNetwork` or if the operator allows it |
+//! | connect elsewhere | from the pod's address, through the node | from the pod's address | from the node's address |
+//! | link-local addresses, cloud metadata, embedded IPv4 | refused | refused | refused |
+//! | a family that the pod has no address of | unreachable | unreachable | as the node has it |
+//! | what the pod's [egress list](egress::ANNOTATION) lacks | refused | refused | refused |
 //!
 //! All sockets of guests are made on threads that entered the right namespace ([`Network::guest_thread_init`]). A guest that
 //! runs on another thread traps before it gets a socket.
 
 mod address_mode;
+mod cni;
 mod egress;
 mod error;
 mod guest;
@@ -41,6 +44,7 @@ mod socket;
 mod sockets;
 mod traffic;
 
+pub use cni::CniConfig;
 pub use error::NetworkError;
 pub use guest::{GuestNet, GuestNetView};
 pub(crate) use http_client::TimedBody;

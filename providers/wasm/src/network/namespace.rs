@@ -1,15 +1,24 @@
-//! A network namespace that lives as long as this process, and threads inside it.
+//! Network namespaces of pods, and threads inside them.
 
 use std::cell::Cell;
-use std::fs::File;
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 
 use nix::sched::{CloneFlags, setns, unshare};
+use rustix::fs::fstatfs;
+use rustix::io::Errno;
+use rustix::mount::{UnmountFlags, mount_bind, unmount};
+
+/// The namespace of the thread that opens it.
+const OWN_NAMESPACE: &str = "/proc/thread-self/ns/net";
+/// The file system that namespaces are files of (linux/magic.h).
+const NAMESPACE_FILES: rustix::fs::FsWord = 0x6e73_6673;
 
 thread_local! {
     /// The namespace that the current thread was moved into; none while it is in the process's own.
@@ -19,8 +28,8 @@ thread_local! {
 /// A closure for the thread inside the namespace.
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A network namespace without a name: only file descriptors, threads and sockets of this process hold it, so the
-/// kernel removes it, and everything in it, however the process ends.
+/// A network namespace that this process holds. One without a name is held by file descriptors, threads and sockets
+/// alone, so the kernel removes it, and everything in it, however the process ends.
 ///
 /// The namespace of a socket is that of the thread that makes it. One thread lives inside and makes sockets for
 /// callers that live outside; threads that run guests enter for good.
@@ -34,12 +43,52 @@ pub(super) struct Namespace {
 }
 
 impl Namespace {
-    /// Makes a namespace, empty but for a loopback device that is down. Needs CAP_SYS_ADMIN.
+    /// Makes a namespace without a name, empty but for a loopback device that is down. Needs CAP_SYS_ADMIN.
     pub(super) fn create() -> io::Result<Arc<Self>> {
+        Self::start(unshare_network)
+    }
+
+    /// Makes a namespace that is found at `path` until [`remove_named`] is called, also by later processes.
+    pub(super) fn create_named(path: &Path) -> io::Result<Arc<Self>> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        OpenOptions::new().write(true).create_new(true).mode(0o444).open(path)?;
+        let bound = path.to_owned();
+        let made = Self::start(move || {
+            let made = unshare_network()?;
+            mount_bind(OWN_NAMESPACE, &bound)?;
+            Ok(made)
+        });
+        made.inspect_err(|_| {
+            // It tells more than that the file stays behind.
+            let _ = remove_named(path);
+        })
+    }
+
+    /// Opens a namespace by its path. An ordinary file in its place, as after the machine's restart, is an error.
+    pub(super) fn open(path: &Path) -> io::Result<Arc<Self>> {
+        let file = File::open(path)?;
+        if fstatfs(&file)?.f_type != NAMESPACE_FILES {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("{} is no namespace", path.display()),
+            ));
+        }
+        Self::start(move || {
+            setns(&file, CloneFlags::CLONE_NEWNET)?;
+            let id = file.metadata()?.ino();
+            CURRENT.set(Some(id));
+            Ok((file.into(), id))
+        })
+    }
+
+    /// Starts the thread that lives inside, and has it go there.
+    fn start(enter: impl FnOnce() -> io::Result<(OwnedFd, u64)> + Send + 'static) -> io::Result<Arc<Self>> {
         let (jobs, queue) = mpsc::channel::<Job>();
         let (ready, made) = mpsc::channel();
         thread::Builder::new().name("pod-network".into()).stack_size(256 * 1024).spawn(move || {
-            let result = unshare_network();
+            let result = enter();
             let succeeded = result.is_ok();
             if ready.send(result).is_ok() && succeeded {
                 queue.into_iter().for_each(|job| job());
@@ -71,6 +120,20 @@ impl Namespace {
         Ok(())
     }
 
+    /// What a thread that runs guests has to do first. Where it fails, the process aborts: guests would be on the node's
+    /// network.
+    pub(super) fn enter_or_abort(&self) {
+        if let Err(error) = self.enter() {
+            tracing::error!(%error, "a thread for guests cannot enter the pods' network");
+            std::process::abort();
+        }
+    }
+
+    /// The identity of the namespace.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
     /// Whether the current thread is inside.
     pub(super) fn is_current(&self) -> bool {
         CURRENT.get() == Some(self.id)
@@ -78,6 +141,18 @@ impl Namespace {
 
     pub(super) fn fd(&self) -> &OwnedFd {
         &self.fd
+    }
+}
+
+/// Takes the name from a namespace, which is gone then once nobody is in it. Without one, nothing happens.
+pub(super) fn remove_named(path: &Path) -> io::Result<()> {
+    match unmount(path, UnmountFlags::DETACH) {
+        Ok(()) | Err(Errno::NOENT | Errno::INVAL) => {}
+        Err(error) => return Err(error.into()),
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -89,7 +164,7 @@ pub(super) fn is_outside() -> bool {
 /// Moves the current thread into a new namespace and opens it.
 fn unshare_network() -> io::Result<(OwnedFd, u64)> {
     unshare(CloneFlags::CLONE_NEWNET)?;
-    let file = File::open("/proc/thread-self/ns/net")?;
+    let file = File::open(OWN_NAMESPACE)?;
     let id = file.metadata()?.ino();
     CURRENT.set(Some(id));
     Ok((file.into(), id))

@@ -11,6 +11,8 @@ use rustls::pki_types::CertificateDer;
 
 use super::NetworkError;
 use super::address_mode::AddressMode;
+use super::cni::{Cni, CniConfig};
+use super::egress::Egress;
 use super::http_client::TlsTrust;
 use super::pod::PodNet;
 use super::pool::Lease;
@@ -32,6 +34,8 @@ pub enum PodRangeConfig {
     /// Those of the first /24 of a block that nothing on this machine uses. Other machines see the node's address instead
     /// of pods' own.
     FirstFree(Ipv4Net),
+    /// Those that the node's CNI plugins give. Each pod has a namespace of its own.
+    Cni(CniConfig),
 }
 
 /// How pods reach the network.
@@ -51,8 +55,9 @@ pub struct NetworkConfig {
 
 /// The network of all pods of this process. Clones are handles to the same one.
 ///
-/// With a range of addresses and the rights that it takes (CAP_NET_ADMIN and CAP_SYS_ADMIN), pods live in a network
-/// namespace of their own, each with an address of its own. Otherwise they use the node's addresses.
+/// With a range of addresses and the rights that it takes (CAP_NET_ADMIN and CAP_SYS_ADMIN), pods share a network
+/// namespace, each with an address of its own. With CNI plugins each has a namespace of its own. Otherwise they use the
+/// node's addresses.
 ///
 /// Dropping the last handle removes the namespace once no thread and no socket is left in it;
 /// [`remove`](Self::remove) takes it off the node at once.
@@ -61,12 +66,20 @@ pub struct Network(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    address_mode: Option<AddressMode>,
+    mode: Mode,
     /// Addresses of pods of an earlier life, by the pods' UIDs, until those are back or gone.
     kept: Mutex<HashMap<String, Vec<Lease>>>,
     node_addresses: Vec<IpAddr>,
     host_loopback: bool,
     tls: Arc<TlsTrust>,
+}
+
+/// Where pods get addresses of their own from.
+#[derive(Debug)]
+enum Mode {
+    Node,
+    Address(AddressMode),
+    Cni(Cni),
 }
 
 impl Network {
@@ -75,23 +88,27 @@ impl Network {
     /// Turns on `net.ipv4.ip_forward` on the node where pods have their own addresses, as CNI plugins do.
     /// Fails if assigned ranges are two of one family, have no sensible size, or are in use by something else.
     pub async fn detect(config: NetworkConfig) -> Result<Self, NetworkError> {
-        let address_mode = match set_up(&config).await {
-            Ok(Some(mode)) => {
-                tracing::info!(ranges = %mode.ranges, "pods have addresses of their own");
-                Some(mode)
-            }
-            Ok(None) => {
-                tracing::info!("pods use the node's addresses: no range of addresses is configured");
-                None
+        let mode = match set_up(&config).await {
+            Ok(mode) => {
+                match &mode {
+                    Mode::Address(mode) => {
+                        tracing::info!(ranges = %mode.ranges, "pods have addresses of their own");
+                    }
+                    Mode::Cni(_) => tracing::info!("pods have the addresses that CNI plugins give them"),
+                    Mode::Node => {
+                        tracing::info!("pods use the node's addresses: no range of addresses is configured");
+                    }
+                }
+                mode
             }
             Err(reason) if may_do_without(&config, &reason) => {
                 tracing::warn!(%reason, "pods use the node's addresses: they cannot have their own");
-                None
+                Mode::Node
             }
             Err(error) => return Err(error),
         };
         Ok(Self(Arc::new(Shared {
-            address_mode,
+            mode,
             kept: Mutex::default(),
             node_addresses: config.node_addresses,
             host_loopback: config.host_loopback,
@@ -99,37 +116,82 @@ impl Network {
         })))
     }
 
-    /// The ranges of addresses for pods; none if they use the node's.
+    /// The ranges of addresses for pods; none if they use the node's, or those of CNI plugins.
     pub fn pod_ranges(&self) -> Vec<IpNet> {
-        let mode = self.0.address_mode.iter();
-        mode.flat_map(|mode| mode.ranges.iter()).map(|range| range.net()).collect()
+        let Mode::Address(mode) = &self.0.mode else { return vec![] };
+        mode.ranges.iter().map(|range| range.net()).collect()
     }
 
-    /// Gives a pod its network: the addresses that were [kept](Self::keep) for it, or new ones. Costs no system call.
+    /// Whether pods can get a network; says what is wrong if they cannot.
+    pub fn ready(&self) -> Result<(), String> {
+        match &self.0.mode {
+            Mode::Cni(cni) => cni.ready(),
+            Mode::Address(_) | Mode::Node => Ok(()),
+        }
+    }
+
+    /// Gives a pod its network: the addresses that it had before this process started, or new ones. Without CNI plugins that
+    /// costs no system call.
     ///
-    /// `ResourceExhausted` if every address is taken, `InvalidArgument` if an annotation of the pod is malformed.
-    pub fn attach(&self, config: &SandboxConfig) -> Result<Arc<PodNet>> {
-        let Some(mode) = self.address_mode_of(config) else { return self.on_node(config) };
-        let kept = self.0.kept.lock().remove(&config.pod.uid);
-        let leases = kept.map_or_else(|| mode.allocate(), Ok)?;
-        PodNet::in_shared(config, leases, mode.namespace.clone(), self.0.tls.clone())
+    /// `ResourceExhausted` if every address is taken, `InvalidArgument` if an annotation of the pod is malformed,
+    /// `Unavailable` if a plugin fails.
+    pub async fn attach(&self, config: &SandboxConfig) -> Result<Arc<PodNet>> {
+        match &self.0.mode {
+            Mode::Cni(cni) if config.network == NetworkMode::Pod => {
+                Egress::from_annotations(&config.annotations)?;
+                PodNet::in_own(config, cni.attach(&config.pod).await?, self.0.tls.clone())
+            }
+            _ => self.attach_at_once(config),
+        }
+    }
+
+    /// The same where no plugin has to be asked.
+    pub(super) fn attach_at_once(&self, config: &SandboxConfig) -> Result<Arc<PodNet>> {
+        match &self.0.mode {
+            Mode::Address(mode) if config.network == NetworkMode::Pod => {
+                let kept = self.0.kept.lock().remove(&config.pod.uid);
+                let leases = kept.map_or_else(|| mode.allocate(), Ok)?;
+                PodNet::in_shared(config, leases, mode.namespace.clone(), self.0.tls.clone())
+            }
+            _ => self.on_node(config),
+        }
     }
 
     /// Keeps the addresses for a pod that had them before this process started, until it is attached or
-    /// [forgotten](Self::forget).
+    /// [detached](Self::detach). Those of CNI plugins are on record anyway.
     ///
     /// `AlreadyExists` if another pod has one, `InvalidArgument` if they are none of this network's.
     pub fn keep(&self, pod_uid: &str, ips: &[IpAddr]) -> Result<()> {
-        if let Some(mode) = &self.0.address_mode {
+        if let Mode::Address(mode) = &self.0.mode {
             let leases = mode.allocate_exact(ips)?;
             self.0.kept.lock().insert(pod_uid.to_owned(), leases);
         }
         Ok(())
     }
 
-    /// Gives back what is kept for a pod that will not come back.
-    pub fn forget(&self, pod_uid: &str) {
+    /// Takes away what a pod still has once its [`PodNet`] is released and it will not come back.
+    ///
+    /// `Unavailable` if a plugin fails: ask again.
+    pub async fn detach(&self, pod_uid: &str) -> Result<()> {
         self.0.kept.lock().remove(pod_uid);
+        match &self.0.mode {
+            Mode::Cni(cni) => cni.detach(pod_uid).await,
+            Mode::Address(_) | Mode::Node => Ok(()),
+        }
+    }
+
+    /// Takes away what plugins gave to pods of an earlier life that nobody knows any more.
+    pub async fn sweep(&self, is_known: impl Fn(&str) -> bool) {
+        let Mode::Cni(cni) = &self.0.mode else { return };
+        let pods = cni.pods().unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read the records of pods' networks");
+            vec![]
+        });
+        for uid in pods.iter().filter(|uid| !is_known(uid)) {
+            if let Err(error) = cni.detach(uid).await {
+                tracing::warn!(%error, "what is left of a pod's network");
+            }
+        }
     }
 
     /// What a thread has to do before it runs guests of pods with addresses of their own: for
@@ -139,27 +201,24 @@ impl Network {
     /// The thread leaves the node's network for good, and so do threads and processes that it starts. Where that fails,
     /// the process aborts: guests would be on the node's network. CAP_SYS_ADMIN must not be given up before.
     pub fn guest_thread_init(&self) -> impl Fn() + Clone + Send + Sync + 'static {
-        let namespace = self.0.address_mode.as_ref().map(|mode| mode.namespace.clone());
+        let namespace = match &self.0.mode {
+            Mode::Address(mode) => Some(mode.namespace.clone()),
+            Mode::Cni(_) | Mode::Node => None,
+        };
         move || {
-            let Some(namespace) = &namespace else { return };
-            if let Err(error) = namespace.enter() {
-                tracing::error!(%error, "a thread for guests cannot enter the pods' network");
-                std::process::abort();
+            if let Some(namespace) = &namespace {
+                namespace.enter_or_abort();
             }
         }
     }
 
-    /// Takes the network off the node: its interface and routes. Pods that still run lose their connections.
+    /// Takes the network off the node: its interface and routes. Pods that still run lose their connections. What CNI
+    /// plugins gave stays, for the pods' next life.
     pub async fn remove(&self) -> Result<(), NetworkError> {
-        match &self.0.address_mode {
-            Some(mode) => mode.remove().await,
-            None => Ok(()),
+        match &self.0.mode {
+            Mode::Address(mode) => mode.remove().await,
+            Mode::Cni(_) | Mode::Node => Ok(()),
         }
-    }
-
-    /// The mode to serve a pod in, unless it uses the node's network.
-    fn address_mode_of(&self, config: &SandboxConfig) -> Option<&AddressMode> {
-        self.0.address_mode.as_ref().filter(|_| config.network == NetworkMode::Pod)
     }
 
     fn on_node(&self, config: &SandboxConfig) -> Result<Arc<PodNet>> {
@@ -169,22 +228,23 @@ impl Network {
     }
 }
 
-async fn set_up(config: &NetworkConfig) -> Result<Option<AddressMode>, NetworkError> {
+async fn set_up(config: &NetworkConfig) -> Result<Mode, NetworkError> {
     let node: Vec<_> = config.node_addresses.iter().copied().filter(|ip| !ip.is_loopback()).collect();
     match &config.pod_range {
-        PodRangeConfig::None => Ok(None),
+        PodRangeConfig::None => Ok(Mode::Node),
+        PodRangeConfig::Cni(config) => Ok(Mode::Cni(Cni::open(config.clone())?)),
         PodRangeConfig::Assigned(ranges) => {
             let mode = AddressMode::set_up(PodRanges::new(ranges)?, &node).await?;
             // The network plugin of a cluster may have yet to open the firewall.
             if let Err(reason) = mode.check_forwarding().await {
                 tracing::warn!(%reason, "pods of this node cannot reach each other");
             }
-            Ok(Some(mode))
+            Ok(Mode::Address(mode))
         }
         PodRangeConfig::FirstFree(block) => {
             let mode = AddressMode::set_up_first_free(*block, &node).await?;
             mode.check_forwarding().await?;
-            Ok(Some(mode))
+            Ok(Mode::Address(mode))
         }
     }
 }

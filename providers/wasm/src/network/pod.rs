@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,6 +13,7 @@ use coracle_provider::{
 use parking_lot::Mutex;
 use wasmtime_wasi::WasiCtxBuilder;
 
+use super::cni::Attached;
 use super::egress::Egress;
 use super::http_client::{HttpClient, TlsTrust};
 use super::idle::IdleCell;
@@ -30,8 +32,10 @@ pub struct PodNet {
     /// Whose network was asked for, whether it could be had or not.
     asked: NetworkMode,
     pub(super) place: Place,
-    /// The pods' namespace; none on the node's network.
+    /// The pods' namespace, or the pod's own; none on the node's network.
     pub(super) namespace: Option<Arc<Namespace>>,
+    /// Where the pod's own namespace is found.
+    namespace_path: Option<PathBuf>,
     leases: Mutex<Vec<Lease>>,
     pub(super) released: AtomicBool,
     /// On the node's network: what sockets of the pod are bound to, and so which loopback services are its own.
@@ -59,7 +63,17 @@ impl PodNet {
         if ips.iter().any(IpAddr::is_ipv6) {
             aliases.push(range::alias_v6(number).into());
         }
-        Self::new(config, Place::Pod { ips, aliases }, Some(namespace), leases, tls)
+        Self::new(config, Place::Pod { ips, aliases }, Some((namespace, None)), leases, tls)
+    }
+
+    /// A pod with a namespace of its own.
+    pub(super) fn in_own(
+        config: &SandboxConfig,
+        attached: Attached,
+        tls: Arc<TlsTrust>,
+    ) -> Result<Arc<Self>> {
+        let Attached { ips, namespace, path } = attached;
+        Self::new(config, Place::Namespace { ips }, Some((namespace, Some(path))), vec![], tls)
     }
 
     /// A pod on the node's addresses.
@@ -75,10 +89,11 @@ impl PodNet {
     fn new(
         config: &SandboxConfig,
         place: Place,
-        namespace: Option<Arc<Namespace>>,
+        namespace: Option<(Arc<Namespace>, Option<PathBuf>)>,
         leases: Vec<Lease>,
         tls: Arc<TlsTrust>,
     ) -> Result<Arc<Self>> {
+        let (namespace, namespace_path) = namespace.unzip();
         Ok(Arc::new(Self {
             names: Names::new(config, &place),
             egress: Egress::from_annotations(&config.annotations)?,
@@ -86,6 +101,7 @@ impl PodNet {
             asked: config.network,
             place,
             namespace,
+            namespace_path: namespace_path.flatten(),
             leases: Mutex::new(leases),
             released: AtomicBool::new(false),
             bound: Mutex::default(),
@@ -110,8 +126,8 @@ impl PodNet {
             (Place::Node { addresses, .. }, NetworkMode::Pod) => addresses.clone(),
             _ => self.ips(),
         };
-        // The namespace belongs to all pods, so no container of another provider may join it.
-        PodNetwork { mode: self.asked, ips, namespace: None }
+        // One that belongs to all pods no container of another provider may join.
+        PodNetwork { mode: self.asked, ips, namespace: self.namespace_path.clone() }
     }
 
     /// The addresses by which the pod is reached, one of each family at most, the primary one first.
@@ -125,12 +141,20 @@ impl PodNet {
         ips
     }
 
-    /// Whether guests of this pod have to run on threads that [`Network::guest_thread_init`] moved into the pods'
-    /// namespace. The others have to run on threads that it did not.
+    /// Whether guests of this pod have to run on threads that [`Network::guest_thread_init`] moved into the namespace that
+    /// pods share.
     ///
     /// [`Network::guest_thread_init`]: super::Network::guest_thread_init
     pub fn needs_pod_threads(&self) -> bool {
         matches!(self.place, Place::Pod { .. })
+    }
+
+    /// What threads have to do that run guests of this pod, which has a namespace of its own, and a number that only this
+    /// namespace has. None for other pods: guests of those on the node's network have to run on threads that entered no
+    /// namespace.
+    pub fn own_thread_init(&self) -> Option<(u64, impl Fn() + Clone + Send + Sync + 'static)> {
+        let namespace = self.namespace.clone().filter(|_| matches!(self.place, Place::Namespace { .. }))?;
+        Some((namespace.id(), move || namespace.enter_or_abort()))
     }
 
     /// Listens on a TCP port of the pod, without blocking mode: once in each family. Any thread may accept from it.

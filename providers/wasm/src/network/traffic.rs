@@ -130,6 +130,10 @@ impl PodNet {
     }
 
     fn permits_sending(&self, address: SocketAddr, transport: Transport) -> bool {
+        // On the node's network a service of the pod itself has an address that is not its alone.
+        if matches!(self.place, Place::Node { .. }) && self.bound.lock().contains(&(transport, address)) {
+            return true;
+        }
         match self.destination(address) {
             Ok(Destination::Remote(_) | Destination::Own(_)) => true,
             Ok(Destination::Loopback(_)) => match &self.place {

@@ -143,7 +143,7 @@ impl Shared {
 
     /// Shows what an earlier life left, and records what its end did to it.
     async fn restore(&self, records: Records) {
-        self.keep_addresses(&records.sandboxes);
+        self.keep_addresses(&records.sandboxes).await;
         let sandboxes = records.sandboxes.into_iter().map(Sandbox::dead).collect();
         let containers: Vec<_> = records.containers.into_iter().map(Container::dead).collect();
         for container in &containers {

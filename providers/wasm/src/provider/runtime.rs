@@ -38,7 +38,10 @@ impl RuntimeService for WasmProvider {
     async fn status(&self) -> Result<RuntimeStatus> {
         Ok(RuntimeStatus {
             runtime_ready: Condition::ok(),
-            network_ready: Condition::ok(),
+            network_ready: match self.shared.options.network.ready() {
+                Ok(()) => Condition::ok(),
+                Err(message) => Condition { status: false, reason: "NetworkPluginNotReady".into(), message },
+            },
             handlers: ["", NAME].map(|name| RuntimeHandler { name: name.into() }).into(),
         })
     }

@@ -69,7 +69,7 @@ fn or_node_name(hostname: String) -> String {
 impl Shared {
     /// Keeps the addresses of pods of an earlier life: those that are still wanted come back by a new attempt, and have the
     /// addresses that others know them by.
-    pub(super) fn keep_addresses(&self, sandboxes: &[SandboxStatus]) {
+    pub(super) async fn keep_addresses(&self, sandboxes: &[SandboxStatus]) {
         let mut latest: HashMap<&str, &SandboxStatus> = HashMap::new();
         for sandbox in sandboxes {
             let known = latest.entry(&sandbox.pod.uid).or_insert(sandbox);
@@ -77,6 +77,7 @@ impl Shared {
                 *known = sandbox;
             }
         }
+        self.options.network.sweep(|uid| latest.contains_key(uid)).await;
         for (uid, sandbox) in latest {
             let PodNetwork { mode, ips, .. } = &sandbox.network;
             if *mode != NetworkMode::Pod || ips.is_empty() {
@@ -93,7 +94,18 @@ impl Shared {
         if let Some(existing) = self.tables.sandbox_of(&config.pod.uid, config.attempt) {
             return Ok(existing.status());
         }
-        let net = self.options.network.attach(&config)?;
+        let uid = config.pod.uid.clone();
+        let net = self.options.network.attach(&config).await?;
+        let opened = self.open_sandbox(config, net).await;
+        if opened.is_err()
+            && let Err(error) = self.options.network.detach(&uid).await
+        {
+            tracing::warn!(%error, "a pod's network is left behind");
+        }
+        opened
+    }
+
+    async fn open_sandbox(&self, config: SandboxConfig, net: Arc<PodNet>) -> Result<Arc<SandboxStatus>> {
         // Dropping the network on the way out gives the address back.
         let host_ports = HostPorts::open(&net, &config.port_mappings, &self.options.io)?;
         let status = SandboxStatus {
@@ -131,7 +143,10 @@ impl Shared {
         if let Some(Live { net, host_ports }) = live {
             host_ports.close().await;
             net.release();
+            self.guests.end(&net);
         }
+        // If it fails, the caller stops the sandbox again.
+        self.options.network.detach(&sandbox.status().pod.uid).await?;
         let stopped = SandboxStatus { state: SandboxState::NotReady, ..(*sandbox.status()).clone() };
         Ok(self.tables.update_sandbox(&sandbox, stopped))
     }
@@ -142,12 +157,12 @@ impl Shared {
         for container in self.tables.containers_in(&sandbox) {
             self.clone().remove_container(container.id.clone()).await?;
         }
-        self.journal.remove::<SandboxStatus>(&id).await.map_err(|error| record_error(&id, error))?;
-        let revision = self.tables.remove_sandbox(&id);
-        let uid = &sandbox.status().pod.uid;
-        if self.tables.list_pod(uid).sandboxes.is_empty() {
-            self.options.network.forget(uid);
+        let SandboxStatus { pod, attempt, .. } = &*sandbox.status();
+        if self.tables.list_pod(&pod.uid).sandboxes.iter().all(|other| other.attempt <= *attempt) {
+            // What was kept for a next attempt, of which there will be none.
+            self.options.network.detach(&pod.uid).await?;
         }
-        Ok(revision)
+        self.journal.remove::<SandboxStatus>(&id).await.map_err(|error| record_error(&id, error))?;
+        Ok(self.tables.remove_sandbox(&id))
     }
 }

@@ -8,7 +8,7 @@
 
 mod names;
 mod p3;
-mod shadow;
+pub(super) mod shadow;
 mod tcp;
 mod udp;
 

@@ -19,7 +19,8 @@ use super::bed::{
 fn the_node_reaches_a_hundred_pods_on_one_port_from_its_own_address() {
     on_a_machine(|| async {
         let network = pod_network().await;
-        let pods: Vec<_> = (0..100).map(|i| network.attach(&sandbox(&format!("pod-{i}"))).unwrap()).collect();
+        let pods: Vec<_> =
+            (0..100).map(|i| network.attach_at_once(&sandbox(&format!("pod-{i}"))).unwrap()).collect();
         let mut seen = HashSet::new();
         for pod in &pods {
             tell_peers(listen(&pod, 8080));
@@ -39,7 +40,7 @@ fn the_node_reaches_a_hundred_pods_on_one_port_from_its_own_address() {
 fn pods_and_the_node_have_their_ports_for_themselves() {
     on_a_machine(|| async {
         let network = pod_network().await;
-        let pod = network.attach(&sandbox("web")).unwrap();
+        let pod = network.attach_at_once(&sandbox("web")).unwrap();
         let _everywhere = std::net::TcpListener::bind("0.0.0.0:8080").unwrap();
         let _in_pod = listen(&pod, 8080);
         let twice = pod.listen_tcp(8080).unwrap_err();
@@ -52,7 +53,7 @@ fn pods_and_the_node_have_their_ports_for_themselves() {
 fn traffic_between_pods_passes_the_node() {
     on_a_machine(|| async {
         let network = pod_network().await;
-        let [from, to] = ["from", "to"].map(|name| network.attach(&sandbox(name)).unwrap());
+        let [from, to] = ["from", "to"].map(|name| network.attach_at_once(&sandbox(name)).unwrap());
         tell_peers(listen(&to, 80));
         let guests = GuestRuntime::new(&network);
         let (source, target) = (SocketAddr::new(from.ips()[0], 0), SocketAddr::new(to.ips()[0], 80));
@@ -76,7 +77,7 @@ fn traffic_between_pods_passes_the_node() {
 fn pods_reach_the_node_but_not_its_loopback() {
     on_a_machine(|| async {
         let network = pod_network().await;
-        let pod = network.attach(&sandbox("web")).unwrap();
+        let pod = network.attach_at_once(&sandbox("web")).unwrap();
         tell_peers(std::net::TcpListener::bind("127.0.0.1:7000").unwrap());
         tell_peers(std::net::TcpListener::bind((NODE_IP, 7001)).unwrap());
         let guests = GuestRuntime::new(&network);
@@ -92,7 +93,7 @@ fn pods_reach_the_node_but_not_its_loopback() {
 fn nothing_is_left_when_the_network_is_gone() {
     on_a_machine(|| async {
         let network = pod_network().await;
-        let pod = network.attach(&sandbox("web")).unwrap();
+        let pod = network.attach_at_once(&sandbox("web")).unwrap();
         let listener = listen(&pod, 80);
         let guests = GuestRuntime::new(&network);
         assert_eq!(interfaces(), ["cora0a630700"]);
@@ -159,7 +160,7 @@ fn a_machine_without_an_address_gives_the_range_one() {
             ..NetworkConfig::default()
         };
         let network = Network::detect(config).await.unwrap();
-        let [from, to] = ["from", "to"].map(|name| network.attach(&sandbox(name)).unwrap());
+        let [from, to] = ["from", "to"].map(|name| network.attach_at_once(&sandbox(name)).unwrap());
         tell_peers(listen(&to, 80));
         let target = SocketAddr::new(to.ips()[0], 80);
         let gateway = Ipv4Addr::new(10, 203, 0, 1);
@@ -183,7 +184,7 @@ fn pods_of_a_range_that_nobody_knows_show_the_nodes_address() {
         ] {
             let network =
                 Network::detect(NetworkConfig { pod_range, ..address_mode_config() }).await.unwrap();
-            let pod = network.attach(&sandbox("web")).unwrap();
+            let pod = network.attach_at_once(&sandbox("web")).unwrap();
             let guests = GuestRuntime::new(&network);
             let source = SocketAddr::new(pod.ips()[0], 0);
             let outcome = guests.run(connect_from(source, elsewhere.listener)).await;
@@ -218,7 +219,7 @@ fn without_the_rights_pods_use_the_node() {
         set_capabilities(None, CapabilitySets { effective: fewer, ..mine }).unwrap();
         let network = Network::detect(address_mode_config()).await.unwrap();
         assert!(network.pod_ranges().is_empty());
-        let pod = network.attach(&sandbox("web")).unwrap();
+        let pod = network.attach_at_once(&sandbox("web")).unwrap();
         // What was asked for is answered with what there is.
         assert_eq!((pod.network().mode, pod.ips()), (NetworkMode::Pod, vec![]));
         assert_eq!(pod.network().ips, address_mode_config().node_addresses);
@@ -231,7 +232,7 @@ fn without_the_rights_pods_use_the_node() {
 fn host_ports_and_host_networks_are_the_nodes() {
     on_a_machine(|| async {
         let network = pod_network().await;
-        let pod = network.attach(&sandbox("web")).unwrap();
+        let pod = network.attach_at_once(&sandbox("web")).unwrap();
         let mapping =
             PortMapping { protocol: Protocol::Tcp, container_port: 80, host_port: 8080, host_ip: None };
         tell_peers(pod.listen_host_port(&mapping).unwrap());
@@ -244,7 +245,7 @@ fn host_ports_and_host_networks_are_the_nodes() {
 
         let mut config = sandbox("agent");
         config.network = NetworkMode::Node;
-        let agent = network.attach(&config).unwrap();
+        let agent = network.attach_at_once(&config).unwrap();
         assert!(!agent.needs_pod_threads());
         assert_eq!(agent.network().mode, NetworkMode::Node);
         assert_eq!(listen(&agent, 9000).local_addr().unwrap(), (NODE_IP, 9000).into());
@@ -255,13 +256,13 @@ fn host_ports_and_host_networks_are_the_nodes() {
 fn an_address_goes_back_when_it_is_released() {
     on_a_machine(|| async {
         let network = pod_network().await;
-        let pod = network.attach(&sandbox("web")).unwrap();
+        let pod = network.attach_at_once(&sandbox("web")).unwrap();
         let ip = pod.ips()[0];
         assert_eq!(network.keep("uid-web", &[ip]).unwrap_err().kind, ErrorKind::AlreadyExists);
         pod.release();
         assert!(pod.listen_tcp(80).is_err());
         network.keep("uid-web", &[ip]).unwrap();
-        assert_eq!(network.attach(&sandbox("web")).unwrap().ips(), [ip]);
+        assert_eq!(network.attach_at_once(&sandbox("web")).unwrap().ips(), [ip]);
     });
 }
 
@@ -269,7 +270,7 @@ fn an_address_goes_back_when_it_is_released() {
 fn port_forward_reaches_the_pods_loopback() {
     on_a_machine(|| async {
         let network = pod_network().await;
-        let pod = network.attach(&sandbox("web")).unwrap();
+        let pod = network.attach_at_once(&sandbox("web")).unwrap();
         tell_peers(listen(&pod, 80));
         let connection = pod.connect_loopback(80).await.unwrap();
         assert_eq!(connection.peer_addr().unwrap(), SocketAddr::new(pod.ips()[0], 80));

@@ -1,7 +1,7 @@
 //! A machine for a test, and what it takes to look at it.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -17,10 +17,14 @@ use super::super::{Network, NetworkConfig, PodNet, PodRangeConfig};
 pub(super) const NODE_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 /// The range that its pods get.
 pub(super) const RANGE: &str = "10.99.7.0/24";
+/// The machine's own address of the other family.
+pub(super) const NODE_IP_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
+/// The range that pods get where they have both families.
+pub(super) const RANGE_V6: &str = "fd99:7::/64";
 
 /// Runs a test on a machine of its own, with nothing but a loopback device and [`NODE_IP`]. Without the rights to make one it
 /// says so, past the capture of output, and the test counts for nothing.
-pub(super) fn on_a_machine<F: Future>(test: impl FnOnce() -> F + Send + 'static) {
+pub(in crate::network) fn on_a_machine<F: Future>(test: impl FnOnce() -> F + Send + 'static) {
     let name = thread::current().name().unwrap_or("test").to_owned();
     let result = thread::spawn(move || {
         if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
@@ -33,6 +37,7 @@ pub(super) fn on_a_machine<F: Future>(test: impl FnOnce() -> F + Send + 'static)
             let netlink = Netlink::connect().unwrap();
             let lo = netlink.set_up("lo").await.unwrap();
             netlink.add_address(lo, NODE_IP.into()).await.unwrap();
+            netlink.add_address(lo, NODE_IP_V6.into()).await.unwrap();
             test().await;
         });
     })
@@ -47,6 +52,17 @@ pub(super) async fn pod_network() -> Network {
     let network = Network::detect(address_mode_config()).await.unwrap();
     assert_eq!(network.pod_ranges(), [RANGE.parse().unwrap()]);
     network
+}
+
+/// A network in which pods have addresses of these ranges.
+pub(super) async fn network_of(ranges: &[&str]) -> Network {
+    let ranges = ranges.iter().map(|range| range.parse().unwrap()).collect();
+    let config = NetworkConfig {
+        pod_range: PodRangeConfig::Assigned(ranges),
+        node_addresses: vec![NODE_IP.into(), NODE_IP_V6.into()],
+        ..NetworkConfig::default()
+    };
+    Network::detect(config).await.unwrap()
 }
 
 pub(super) fn address_mode_config() -> NetworkConfig {

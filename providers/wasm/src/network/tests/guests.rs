@@ -15,6 +15,7 @@ use wasmtime_wasi_http::p2::bindings::Proxy;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::super::sockets::shadow::trial::leaving_out;
 use super::super::{GuestNet, GuestNetView, PodNet, add_p3_to_linker, add_to_linker};
 use super::bed::GuestRuntime;
 
@@ -69,6 +70,38 @@ pub(super) async fn run_sockets(
     let mut linker = wasi();
     add_to_linker(&mut linker)?;
     run_linked(component, &linker, pod, arguments).await
+}
+
+/// Runs the guest `sockets` in a pod with one of the replacements missing.
+pub(super) async fn run_sockets_without(
+    left_out: &str,
+    pod: Arc<PodNet>,
+    arguments: String,
+) -> wasmtime::Result<String> {
+    let mut linker = wasi();
+    leaving_out(Some(left_out), || add_to_linker(&mut linker)).0?;
+    run_linked(&SOCKETS, &linker, pod, arguments).await
+}
+
+/// Runs the guest `sockets-p3` in a pod with one of the replacements missing.
+pub(super) async fn run_sockets_p3_without(
+    left_out: &str,
+    pod: Arc<PodNet>,
+    arguments: String,
+) -> wasmtime::Result<String> {
+    let mut linker = wasi_p3();
+    leaving_out(Some(left_out), || add_p3_to_linker(&mut linker)).0?;
+    run_linked_p3(&linker, pod, arguments).await
+}
+
+/// What is replaced in the linkers of WASI 0.2 and of 0.3.
+pub(super) fn replaced() -> [Vec<String>; 2] {
+    let (mut p2, mut p3) = (wasi(), wasi_p3());
+    let (added, in_p2) = leaving_out(None, || add_to_linker(&mut p2));
+    added.unwrap();
+    let (added, in_p3) = leaving_out(None, || add_p3_to_linker(&mut p3));
+    added.unwrap();
+    [in_p2, in_p3]
 }
 
 /// Runs the guest `sockets` in a pod, but with wasmtime-wasi's own functions.

@@ -28,7 +28,7 @@ fn a_killed_agent_leaves_nothing_that_hinders_the_next() {
         let network = pod_network().await;
         assert_eq!(interfaces().len(), 1);
         network.keep("uid-web", &[pod.ip()]).unwrap();
-        let again = network.attach(&sandbox("web")).unwrap();
+        let again = network.attach_at_once(&sandbox("web")).unwrap();
         let listener = listen(&again, pod.port());
         TcpStream::connect(pod).unwrap();
 
@@ -56,7 +56,7 @@ async fn agent() {
         return;
     }
     let network = pod_network().await;
-    let pod = network.attach(&sandbox("web")).unwrap();
+    let pod = network.attach_at_once(&sandbox("web")).unwrap();
     let listener = listen(&pod, 80);
     // The test runner has begun a line of its own.
     println!("\npod at {}", listener.local_addr().unwrap());

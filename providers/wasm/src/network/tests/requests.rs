@@ -73,7 +73,7 @@ fn a_pod_reaches_its_own_server() {
     on_a_machine(|| async {
         let network = pod_network().await;
         let guests = GuestRuntime::new(&network);
-        let pod = network.attach(&sandbox("web")).unwrap();
+        let pod = network.attach_at_once(&sandbox("web")).unwrap();
         let listener = TcpListener::from_std(listen(&pod, 8080)).unwrap();
         accept(listener);
         let peer: SocketAddr = http(&guests, &pod, "/fetch/localhost:8080/peer").await.parse().unwrap();
@@ -91,7 +91,7 @@ fn timeouts_are_those_of_the_request() {
             (0..2).map(|_| std::net::TcpStream::connect((NODE_IP, 7001)).unwrap()).collect();
         let network = pod_network().await;
         let guests = GuestRuntime::new(&network);
-        let pod = network.attach(&sandbox("web")).unwrap();
+        let pod = network.attach_at_once(&sandbox("web")).unwrap();
         let short = Some(Duration::from_millis(200));
         let defaults = RequestOptions::default();
         for (uri, options, error) in [
@@ -150,11 +150,11 @@ fn https_trusts_the_authorities_of_the_node_and_those_of_the_operator() {
 fn pod_knowing(network: &Network, name: &str, ip: IpAddr) -> Arc<PodNet> {
     let mut config = sandbox("web");
     config.host_aliases = vec![HostAlias { ip, hostnames: vec![name.into()] }];
-    network.attach(&config).unwrap()
+    network.attach_at_once(&config).unwrap()
 }
 
 /// Sends a request as a guest's would be sent, and reads the answer.
-fn get(
+pub(super) fn get(
     pod: &Arc<PodNet>,
     uri: &str,
     options: RequestOptions,
@@ -172,7 +172,7 @@ async fn serve(address: SocketAddr) {
     accept(TcpListener::bind(address).await.unwrap());
 }
 
-fn accept(listener: TcpListener) {
+pub(super) fn accept(listener: TcpListener) {
     tokio::spawn(async move {
         loop {
             let (stream, peer) = listener.accept().await.unwrap();

@@ -22,8 +22,8 @@ fn a_guest_has_its_pods_addresses() {
     on_a_machine(|| async {
         let network = pod_network().await;
         let guests = GuestRuntime::new(&network);
-        let pod = network.attach(&sandbox("web")).unwrap();
-        let other = network.attach(&sandbox("other")).unwrap();
+        let pod = network.attach_at_once(&sandbox("web")).unwrap();
+        let other = network.attach_at_once(&sandbox("other")).unwrap();
         let (ip, other_ip) = (pod.ips()[0], other.ips()[0]);
         for (bind, outcome) in [
             ("0.0.0.0:80", format!("{ip}:80")),
@@ -44,8 +44,8 @@ fn a_guest_reaches_the_node_and_other_pods_from_its_address() {
     on_a_machine(|| async {
         let network = pod_network().await;
         let guests = GuestRuntime::new(&network);
-        let pod = network.attach(&sandbox("web")).unwrap();
-        let other = network.attach(&sandbox("other")).unwrap();
+        let pod = network.attach_at_once(&sandbox("web")).unwrap();
+        let other = network.attach_at_once(&sandbox("other")).unwrap();
         tell_peers(std::net::TcpListener::bind((NODE_IP, 7000)).unwrap());
         tell_peers(listen(&other, 7000));
         for target in [NODE_IP.into(), other.ips()[0]] {
@@ -61,7 +61,7 @@ fn what_is_not_the_guests_is_refused() {
     on_a_machine(|| async {
         let network = pod_network().await;
         let guests = GuestRuntime::new(&network);
-        let pod = network.attach(&sandbox("web")).unwrap();
+        let pod = network.attach_at_once(&sandbox("web")).unwrap();
         // All of these would answer, were it not for the policy.
         tell_peers(std::net::TcpListener::bind("[::]:7000").unwrap());
         for (target, outcome) in [
@@ -89,7 +89,7 @@ fn localhost_is_within_the_pod() {
     on_a_machine(|| async {
         let network = pod_network().await;
         let guests = GuestRuntime::new(&network);
-        let [a, b] = ["a", "b"].map(|name| network.attach(&sandbox(name)).unwrap());
+        let [a, b] = ["a", "b"].map(|name| network.attach_at_once(&sandbox(name)).unwrap());
         let ip = a.ips()[0];
         let before = forwarded();
         for (listen, connect, server) in [
@@ -125,7 +125,7 @@ fn a_socket_on_localhost_cannot_reach_other_pods() {
     on_a_machine(|| async {
         let network = pod_network().await;
         let guests = GuestRuntime::new(&network);
-        let [a, b] = ["a", "b"].map(|name| network.attach(&sandbox(name)).unwrap());
+        let [a, b] = ["a", "b"].map(|name| network.attach_at_once(&sandbox(name)).unwrap());
         let served = guests.start(run_in(&b, "udp-echo 0.0.0.0:5000"));
         tokio::time::sleep(Duration::from_millis(300)).await;
         let target = SocketAddr::new(b.ips()[0], 5000);
@@ -151,8 +151,8 @@ fn guests_of_any_version_get_these_functions() {
         let guests = GuestRuntime::new(&network);
         let mut config = sandbox("web");
         config.host_aliases = vec![HostAlias { ip: [192, 0, 2, 99].into(), hostnames: vec!["db".into()] }];
-        let pod = network.attach(&config).unwrap();
-        let other = network.attach(&sandbox("other")).unwrap();
+        let pod = network.attach_at_once(&config).unwrap();
+        let other = network.attach_at_once(&sandbox("other")).unwrap();
         tell_peers(listen(&other, 7000));
         let served = guests.start(run_in(&pod, "udp-echo 127.0.0.1:5000"));
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -195,7 +195,7 @@ fn what_gets_past_the_rewriting_is_refused() {
     on_a_machine(|| async {
         let network = pod_network().await;
         let guests = GuestRuntime::new(&network);
-        let pod = network.attach(&sandbox("web")).unwrap();
+        let pod = network.attach_at_once(&sandbox("web")).unwrap();
         let ip = pod.ips()[0];
         tell_peers(std::net::TcpListener::bind((NODE_IP, 7000)).unwrap());
         for (arguments, outcome) in [
@@ -221,10 +221,10 @@ fn a_guest_on_the_wrong_thread_traps() {
     on_a_machine(|| async {
         let network = pod_network().await;
         let guests = GuestRuntime::new(&network);
-        let pod = network.attach(&sandbox("web")).unwrap();
+        let pod = network.attach_at_once(&sandbox("web")).unwrap();
         let mut config = sandbox("agent");
         config.network = NetworkMode::Node;
-        let agent = network.attach(&config).unwrap();
+        let agent = network.attach_at_once(&config).unwrap();
         for arguments in
             ["bind 0.0.0.0:80", "connect 192.0.2.10:80", "udp-call 0.0.0.0:0 192.0.2.10:80 x", "resolve x"]
         {
@@ -242,7 +242,7 @@ fn a_guest_connects_as_often_as_it_likes() {
     on_a_machine(|| async {
         let network = pod_network().await;
         let guests = GuestRuntime::new(&network);
-        let pod = network.attach(&sandbox("web")).unwrap();
+        let pod = network.attach_at_once(&sandbox("web")).unwrap();
         tell_peers(std::net::TcpListener::bind((NODE_IP, 7000)).unwrap());
         assert_eq!(sockets(&guests, &pod, "connect-often 192.0.2.10:7000 1000").await, "1000 connections");
     });
@@ -254,7 +254,7 @@ fn on_the_nodes_addresses_a_guest_reaches_its_own_pods_loopback_only() {
         let config = NetworkConfig { pod_range: Default::default(), ..address_mode_config() };
         let network = Network::detect(config).await.unwrap();
         let guests = GuestRuntime::new(&network);
-        let [a, b] = ["a", "b"].map(|name| network.attach(&sandbox(name)).unwrap());
+        let [a, b] = ["a", "b"].map(|name| network.attach_at_once(&sandbox(name)).unwrap());
         tell_peers(std::net::TcpListener::bind("127.0.0.1:7000").unwrap());
         tell_peers(listen(&a, 7001));
         for (pod, arguments, outcome) in [
@@ -288,10 +288,10 @@ fn the_nodes_loopback_is_open_where_that_was_asked_for() {
         let guests = GuestRuntime::new(&network);
         let mut config = sandbox("agent");
         config.network = NetworkMode::Node;
-        let by_pod = network.attach(&config).unwrap();
+        let by_pod = network.attach_at_once(&config).unwrap();
         let config =
             NetworkConfig { node_addresses: vec![NODE_IP.into()], host_loopback: true, ..Default::default() };
-        let by_operator = Network::detect(config).await.unwrap().attach(&sandbox("web")).unwrap();
+        let by_operator = Network::detect(config).await.unwrap().attach_at_once(&sandbox("web")).unwrap();
         tell_peers(std::net::TcpListener::bind("127.0.0.1:7000").unwrap());
         for pod in [by_pod, by_operator] {
             let printed = sockets(&guests, &pod, "connect 127.0.0.1:7000").await;

@@ -22,8 +22,8 @@ fn a_guest_has_its_pods_addresses() {
         let guests = GuestRuntime::new(&network);
         let mut config = sandbox("web");
         config.host_aliases = vec![HostAlias { ip: [192, 0, 2, 99].into(), hostnames: vec!["db".into()] }];
-        let pod = network.attach(&config).unwrap();
-        let other = network.attach(&sandbox("other")).unwrap();
+        let pod = network.attach_at_once(&config).unwrap();
+        let other = network.attach_at_once(&sandbox("other")).unwrap();
         tell_peers(std::net::TcpListener::bind((NODE_IP, 7000)).unwrap());
         tell_peers(listen(&other, 7000));
         let (ip, other) = (pod.ips()[0], other.ips()[0]);
@@ -52,7 +52,7 @@ fn what_is_not_the_guests_is_refused() {
     on_a_machine(|| async {
         let network = pod_network().await;
         let guests = GuestRuntime::new(&network);
-        let pod = network.attach(&sandbox("web")).unwrap();
+        let pod = network.attach_at_once(&sandbox("web")).unwrap();
         // All of these would answer, were it not for the policy.
         tell_peers(std::net::TcpListener::bind("[::]:7000").unwrap());
         for (target, outcome) in [
@@ -80,7 +80,7 @@ fn localhost_is_within_the_pod() {
     on_a_machine(|| async {
         let network = pod_network().await;
         let guests = GuestRuntime::new(&network);
-        let [a, b] = ["a", "b"].map(|name| network.attach(&sandbox(name)).unwrap());
+        let [a, b] = ["a", "b"].map(|name| network.attach_at_once(&sandbox(name)).unwrap());
         let ip = a.ips()[0];
         for (listen, server) in [("127.0.0.1:0", "127.0.0.1".to_owned()), ("0.0.0.0:0", ip.to_string())] {
             let outcome = sockets_p3(&guests, &a, &format!("loopback {listen} 127.0.0.1")).await;
@@ -117,7 +117,7 @@ fn on_the_nodes_addresses_a_guest_reaches_its_own_pods_loopback_only() {
         let config = NetworkConfig { pod_range: Default::default(), ..address_mode_config() };
         let network = Network::detect(config).await.unwrap();
         let guests = GuestRuntime::new(&network);
-        let [a, b] = ["a", "b"].map(|name| network.attach(&sandbox(name)).unwrap());
+        let [a, b] = ["a", "b"].map(|name| network.attach_at_once(&sandbox(name)).unwrap());
         tell_peers(std::net::TcpListener::bind("127.0.0.1:7000").unwrap());
         tell_peers(listen(&a, 7001));
         for (pod, arguments, outcome) in [
@@ -140,7 +140,7 @@ fn what_gets_past_the_rewriting_is_refused() {
     on_a_machine(|| async {
         let network = pod_network().await;
         let guests = GuestRuntime::new(&network);
-        let pod = network.attach(&sandbox("web")).unwrap();
+        let pod = network.attach_at_once(&sandbox("web")).unwrap();
         tell_peers(std::net::TcpListener::bind((NODE_IP, 7000)).unwrap());
         for arguments in [
             "bind 0.0.0.0:80",
@@ -164,10 +164,10 @@ fn a_guest_on_the_wrong_thread_traps() {
     on_a_machine(|| async {
         let network = pod_network().await;
         let guests = GuestRuntime::new(&network);
-        let pod = network.attach(&sandbox("web")).unwrap();
+        let pod = network.attach_at_once(&sandbox("web")).unwrap();
         let mut config = sandbox("agent");
         config.network = NetworkMode::Node;
-        let agent = network.attach(&config).unwrap();
+        let agent = network.attach_at_once(&config).unwrap();
         for arguments in
             ["bind 0.0.0.0:80", "connect 192.0.2.10:80", "udp-call - 192.0.2.10:80 x", "resolve x"]
         {
