@@ -23,7 +23,7 @@ Each setting has one of three answers:
 - **refused**: a value other than the default stops the start with a message that says what to do.
 
 Where no default is given it is zero, empty or false. A flag of a field starts with the field's name. Flags that begin with
-`--wasm-` are this program's own: limits of the WebAssembly runtime.
+`--wasm-` are this program's own, for WebAssembly.
 
 Differences from upstream:
 

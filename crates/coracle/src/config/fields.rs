@@ -72,7 +72,7 @@ pub static FIELDS: &[Field] = &[
     Field::new("nodeStatusReportFrequency", Duration, ZeroMeans(Str("5m0s")), Works("how often an unchanged status is reported; follows nodeStatusUpdateFrequency where only that is set")),
     Field::new("nodeLeaseDurationSeconds", Int32, ZeroMeans(Int(40)), Works("how long the node's lease lasts; it is renewed after a quarter of it")),
     Field::new("maxPods", Int32, ZeroMeans(Int(110)), Works("how many pods the node takes")).flag("max-pods"),
-    Field::new("podCIDR", Text, Zero, Works("the range of pods' addresses, if the Node has no spec.podCIDR")).flag("pod-cidr"),
+    Field::new("podCIDR", Text, Zero, Works("the range of pods' addresses, or one of each family with a comma between them, if the Node has no spec.podCIDR")).flag("pod-cidr"),
     Field::new("podsPerCore", Int32, Zero, Works("how many pods the node takes for each of its processors, up to maxPods; 0 is no such limit")).flag("pods-per-core"),
     Field::new("providerID", Text, Zero, Works("the spec.providerID that the node is created with")).flag("provider-id"),
     Field::new("nodeStatusMaxImages", Int32, NilMeans(Int(50)), Works("how many images the node's status lists, the largest ones; -1 lists all")).flag("node-status-max-images"),

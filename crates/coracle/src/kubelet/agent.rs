@@ -69,7 +69,7 @@ impl Agent {
         };
 
         let node = clients.node.as_deref();
-        let network = network::set_up(&config.pod_cidr, node, &*clients.objects, addresses.clone()).await?;
+        let network = network::set_up(resolved, node, &*clients.objects, addresses.clone()).await?;
         let providers = providers(&resolved.flags, &network, runtimes).await?;
         let images = images::image_manager_options(resolved, &clients)?;
         let recorder = Recorder::new(clients.event_sink.clone());

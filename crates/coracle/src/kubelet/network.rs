@@ -6,25 +6,38 @@ use std::time::Duration;
 use anyhow::Context;
 use coracle_cluster::NodeWatch;
 use coracle_core::ports::ObjectReader;
-use coracle_wasm::network::{Network, NetworkConfig, PodRangeConfig};
+use coracle_wasm::network::{CniConfig, Network, NetworkConfig, PodRangeConfig};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
+
+use crate::config::Resolved;
 
 /// How long a new Node waits for a controller to give it a range. A cluster whose ranges come from elsewhere never
 /// gives one; a Node that was here before has had it for long.
 const WAIT_FOR_RANGE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Sets the network up: addresses of their own where a range is known and the rights are there, else the node's.
+/// Where in the node's folder the records of CNI networks are.
+const CNI_FOLDER: &str = "wasm-cni";
+
+/// Sets the network up: CNI's where its configurations are given, else addresses of their own where a range is known and
+/// the rights are there, else the node's.
 pub(super) async fn set_up(
-    configured_range: &str,
+    resolved: &Resolved,
     node: Option<&NodeWatch>,
     objects: &dyn ObjectReader,
     node_addresses: Vec<IpAddr>,
 ) -> anyhow::Result<Network> {
-    let range = match pod_range(configured_range, node, objects).await {
-        Some(ranges) => PodRangeConfig::Assigned(parse(&ranges)?),
-        None => PodRangeConfig::None,
+    let range = match &resolved.flags.wasm.cni {
+        Some((conf_dir, bin_dirs)) => PodRangeConfig::Cni(CniConfig {
+            conf_dir: conf_dir.clone(),
+            bin_dirs: bin_dirs.clone(),
+            state_dir: resolved.flags.root_dir.join(CNI_FOLDER),
+        }),
+        None => match pod_range(&resolved.config.pod_cidr, node, objects).await {
+            Some(ranges) => PodRangeConfig::Assigned(parse(&ranges)?),
+            None => PodRangeConfig::None,
+        },
     };
     let config = NetworkConfig { pod_range: range, node_addresses, ..NetworkConfig::default() };
     Network::detect(config).await.context("cannot set up the network of pods")
