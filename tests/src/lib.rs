@@ -15,6 +15,7 @@ pub mod kubeconfig;
 pub mod kubectl;
 pub mod network;
 pub mod node;
+pub mod metrics_server;
 pub mod process;
 pub mod programs;
 pub mod registry;

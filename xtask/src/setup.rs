@@ -27,6 +27,7 @@ const GO_BINARIES: &[(&str, &str, &str)] = &[
     ("kube-proxy", "kubernetes", "k8s.io/kubernetes/cmd/kube-proxy"),
     ("kube-scheduler", "kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler"),
     ("streamclient", "kubernetes", "./streamclient"),
+    ("metrics-server", "metrics", "sigs.k8s.io/metrics-server/cmd/metrics-server"),
     ("oras", "artifacts", "oras.land/oras/cmd/oras"),
     ("crane", "artifacts", "github.com/google/go-containerregistry/cmd/crane"),
 ];
@@ -60,6 +61,13 @@ pub(crate) fn run() -> Result<PathBuf> {
     if !bed.join("skopeo").exists() {
         shell::step("getting skopeo", || skopeo(&bed))?;
     }
+    if !bed.join("promtool").exists() {
+        shell::step("getting promtool", || promtool(&bed))?;
+    }
+    if !bed.join("containers").exists() {
+        shell::step("getting containerd", || containers(&bed))?;
+    }
+    guests::provide(&bed)?;
     make_current(&home, &bed)?;
     Ok(bed)
 }
@@ -67,7 +75,7 @@ pub(crate) fn run() -> Result<PathBuf> {
 /// A name that changes with everything that the binaries are made from.
 fn key() -> Result<String> {
     let mut hasher = DefaultHasher::new();
-    for module in ["artifacts", "etcd", "kubernetes"] {
+    for module in ["artifacts", "etcd", "kubernetes", "metrics"] {
         for file in ["go.mod", "go.sum"] {
             let path = paths::repository().join("tests/go").join(module).join(file);
             fs::read(&path).with_context(|| path.display().to_string())?.hash(&mut hasher);
@@ -171,6 +179,27 @@ fn skopeo(bed: &Path) -> Result<()> {
     fs::rename(&unfinished, bed.join("skopeo"))?;
     Ok(())
 }
+/// Part of Prometheus; it needs no libraries of its own.
+fn promtool(bed: &Path) -> Result<()> {
+    if let Some(installed) = paths::find_program("promtool") {
+        return Ok(symlink(installed, bed.join("promtool"))?);
+    }
+    let packages = bed.join("debian");
+    apt::unpack(&["prometheus"], &packages)
+        .context("install prometheus (`apt-get install prometheus`) and run this again")?;
+    Ok(symlink(packages.join("usr/bin/promtool"), bed.join("promtool"))?)
+}
+
+/// containerd, runc, the plugins of container networks and a shell for images, as a tree of their packages: what is
+/// installed on the machine is left alone.
+fn containers(bed: &Path) -> Result<()> {
+    let unfinished = bed.join(".containers");
+    let packages = ["containerd", "runc", "containernetworking-plugins", "busybox-static", "libseccomp2"];
+    apt::unpack(&packages, &unfinished).context("the packages of containerd cannot be had")?;
+    fs::rename(&unfinished, bed.join("containers"))?;
+    Ok(())
+}
+
 
 /// `current` leads to the folder made last, for tests that are run without xtask.
 fn make_current(home: &Path, bed: &Path) -> Result<()> {

@@ -59,6 +59,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("clap", &["coracle"]),
     ("kube", &["coracle-cluster", "coracle-tests"]),
     ("oci-client", &["coracle-wasm"]),
+    ("prometheus", &["coracle-core", "coracle-server", "coracle-wasm"]),
     ("rtnetlink", &["coracle-wasm"]),
     ("tonic", &["coracle-cri"]),
     ("wasmtime", &["coracle-wasm"]),

@@ -8,6 +8,7 @@ mod api;
 mod authorizer_race;
 mod backoff;
 mod client;
+mod counted;
 mod error;
 mod events;
 mod kubeconfig;

@@ -1,5 +1,6 @@
 //! HTTP to the apiserver.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
@@ -9,6 +10,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::{Body, ConfigExt};
 use kube::{Client, Config};
 use tower::{BoxError, ServiceBuilder};
+
+use crate::counted::Counted;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -28,11 +31,14 @@ pub(crate) fn client(config: &Config) -> Result<Client, kube::Error> {
         .http2_keep_alive_interval(PING_INTERVAL)
         .http2_keep_alive_timeout(PING_TIMEOUT)
         .build(connector(config)?);
+    let host = config.cluster_url.authority().map_or("", |authority| authority.as_str());
+    let host: Arc<str> = host.into();
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
+        .layer_fn(move |service| Counted::new(service, host.clone()))
         .service(hyper);
     Ok(Client::new(service, config.default_namespace.clone()))
 }

@@ -1,16 +1,19 @@
 //! The read side: what the kubelet's own API may ask of it (upstream: `HostInterface` in `pkg/kubelet/server/server.go`).
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use coracle_provider::FsUsage;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodStatus};
 use tokio::time::Instant;
 
 use crate::sessions::Sessions;
+use crate::stats::{PodsUsage, UsageScope};
 
 /// What the kubelet's own API asks of the kubelet. Nothing but sessions changes anything.
 #[async_trait]
@@ -33,6 +36,34 @@ pub trait HostInterface: Sessions {
 
     /// Whether the sync loop still turns (`SyncLoopHealthCheck`).
     fn sync_loop_health_check(&self) -> Result<(), SyncLoopStuck>;
+
+    /// The pods that the runtimes have running, wanted or not (`GetRunningPods`): names, and containers with their
+    /// images.
+    fn running_pods(&self) -> Vec<Pod>;
+
+    /// What pods use (`ListPodStats`, `ListPodCPUAndMemoryStats`).
+    async fn pods_usage(&self, scope: UsageScope) -> PodsUsage;
+
+    /// How full the file systems of images are (`ImageFsStats`).
+    async fn image_fs_usage(&self) -> Vec<FsUsage>;
+
+    /// How many pods and containers there are.
+    fn counts(&self) -> Counts;
+}
+
+/// Pods and containers, counted. What upstream keeps in gauges, at each relist and each cleanup.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Pods with a ready sandbox (`kubelet_running_pods`).
+    pub running_pods: usize,
+    /// Containers by the state that their runtime says: `created`, `running`, `exited`, `unknown`.
+    pub containers: BTreeMap<&'static str, usize>,
+    /// Pods that the sources want here: of the apiserver, and static ones (`kubelet_desired_pods`).
+    pub desired_pods: (usize, usize),
+    /// Of those, the ones that have not ended (`kubelet_active_pods`).
+    pub active_pods: (usize, usize),
+    /// Mirrors of static pods (`kubelet_mirror_pods`).
+    pub mirror_pods: usize,
 }
 
 /// A container's log.

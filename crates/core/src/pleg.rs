@@ -12,6 +12,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::backoff::Delay;
+use crate::clock;
+use crate::metrics;
 use crate::pod::PodUid;
 use crate::pod_cache::PodCache;
 use crate::providers::RegisteredProvider;
@@ -87,6 +89,7 @@ impl Pleg {
         let mut events = self.registered.provider.subscribe();
         let mut status_due = Instant::now();
         let mut relist_due = Instant::now();
+        let mut last_relist: Option<Instant> = None;
         let mut retry = Delay::new(Duration::from_millis(50), Duration::from_secs(5));
         loop {
             tokio::select! {
@@ -107,6 +110,9 @@ impl Pleg {
                 },
                 () = sleep_until(relist_due) => match self.relist().await {
                     Some(true) => {
+                        if let Some(last) = last_relist.replace(Instant::now()) {
+                            metrics::PLEG_RELIST_INTERVAL.observe(last.elapsed().as_secs_f64());
+                        }
                         retry.reset();
                         relist_due = Instant::now() + self.registered.relist_period;
                     }
@@ -139,7 +145,10 @@ impl Pleg {
     /// Lists everything. None if nobody listens any more, else whether it worked.
     async fn relist(&self) -> Option<bool> {
         let provider = &self.registered.provider;
-        let snapshot = match provider.list().await {
+        let started = Instant::now();
+        let listed = metrics::runtime_operation("list_podsandbox", provider.list()).await;
+        metrics::PLEG_RELIST_DURATION.observe(started.elapsed().as_secs_f64());
+        let snapshot = match listed {
             Ok(snapshot) => snapshot,
             Err(error) => {
                 tracing::warn!(provider = provider.name(), %error, "listing pods failed");
@@ -149,6 +158,9 @@ impl Pleg {
         let first = !self.cache.is_synced(provider.name());
         let changed = self.cache.replace_all(provider.name(), snapshot);
         self.state.relisted(provider.name());
+        metrics::PLEG_LAST_SEEN
+            .with_label_values::<&str>(&[])
+            .set(clock::now().as_millisecond() as f64 / 1e3);
         if first {
             self.health_changed.send_replace(());
         }
@@ -163,7 +175,7 @@ impl Pleg {
 
     async fn check_status(&self) {
         let provider = &self.registered.provider;
-        let status = provider.status().await;
+        let status = metrics::runtime_operation("status", provider.status()).await;
         if self.state.update(provider.name(), status.as_ref()) {
             match &status {
                 Ok(status) => tracing::info!(provider = provider.name(), ?status, "provider health changed"),

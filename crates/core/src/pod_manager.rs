@@ -100,6 +100,11 @@ impl PodManager {
         self.inner.read().pods.len()
     }
 
+    /// How many mirrors of static pods there are.
+    pub fn mirror_count(&self) -> usize {
+        self.inner.read().mirrors.len()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

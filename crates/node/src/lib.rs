@@ -10,4 +10,4 @@ mod usage;
 pub use address::node_addresses;
 pub use error::NodeError;
 pub use machine::{hostname, machine_info};
-pub use usage::{ProcessUsage, process_usage};
+pub use usage::NodeUsageReader;

@@ -3,15 +3,19 @@
 //! A request passes, in this order: the limits of its connection ([`Limits`]), authentication and authorization
 //! ([`KubeletAuth`]), and only then a handler, which sees the kubelet through [`coracle_core::host::HostInterface`].
 
+mod about;
 mod auth;
 mod limits;
+mod metrics;
 mod peer;
 mod routes;
 mod serve;
 mod slots;
+mod stats;
 mod text;
 mod tls;
 
+pub use about::{About, MetricsSource, SetVerbosity};
 pub use auth::{Authentication, Authorization, BuildAuthError, KubeletAuth, TokenWebhook};
 pub use limits::Limits;
 pub use serve::{

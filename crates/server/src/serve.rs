@@ -21,8 +21,10 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
-use crate::Limits;
+use crate::about::About;
 use crate::auth::{KubeletAuth, require_auth};
+use crate::limits::Limits;
+use crate::metrics::{ServerType, count_requests};
 use crate::peer::Peer;
 use crate::routes;
 use crate::slots::Slots;
@@ -40,6 +42,8 @@ pub struct ServerOptions {
     pub streaming_connection_idle_timeout: Duration,
     /// What clients may use up.
     pub limits: Limits,
+    /// What is told of this kubelet besides its pods.
+    pub about: About,
 }
 
 impl Default for ServerOptions {
@@ -48,6 +52,7 @@ impl Default for ServerOptions {
             enable_debugging_handlers: true,
             streaming_connection_idle_timeout: Duration::from_secs(4 * 60 * 60),
             limits: Limits::default(),
+            about: About::default(),
         }
     }
 }
@@ -68,20 +73,22 @@ pub async fn listen_and_serve_kubelet_server(
     let _end_on_drop = end.clone().drop_guard();
     let routes = routes::kubelet(host, &options, end);
     let routes = routes.layer(from_fn_with_state(Arc::new(auth), require_auth));
+    let routes = routes.layer(from_fn_with_state(ServerType::ReadWrite, count_requests));
     Server { transport: Transport::Tls(tls), routes, limits: options.limits }.serve(listener, shutdown).await;
     Ok(())
 }
 
 /// Serves the read-only port until `shutdown` (`ListenAndServeKubeletReadOnlyServer`): plain HTTP, no authentication,
-/// and only what upstream shows to everybody.
+/// and only what upstream shows to everybody, whatever `options` say.
 pub async fn listen_and_serve_kubelet_read_only_server(
     listener: TcpListener,
     host: Arc<dyn HostInterface>,
-    limits: Limits,
+    options: ServerOptions,
     shutdown: CancellationToken,
 ) {
-    let options = ServerOptions { enable_debugging_handlers: false, limits, ..ServerOptions::default() };
+    let options = ServerOptions { enable_debugging_handlers: false, ..options };
     let routes = routes::kubelet(host, &options, shutdown.clone());
+    let routes = routes.layer(from_fn_with_state(ServerType::ReadOnly, count_requests));
     Server { transport: Transport::Plain, routes, limits: options.limits }.serve(listener, shutdown).await;
 }
 

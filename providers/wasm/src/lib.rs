@@ -17,6 +17,7 @@ mod guest;
 pub mod image;
 mod journal;
 mod logs;
+mod metrics;
 pub mod network;
 mod options;
 mod provider;

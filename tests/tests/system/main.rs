@@ -15,6 +15,7 @@ mod isolation;
 mod lifecycle;
 mod logs;
 mod networking;
+mod metrics;
 mod node;
 mod probes;
 mod refusals;

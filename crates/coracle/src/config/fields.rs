@@ -18,8 +18,6 @@ const NO_PINNING: &str = "CPUs, memory and devices are not aligned or pinned";
 const NO_SHUTDOWN: &str = "node shutdown is not delayed for pods";
 const NO_IPTABLES: &str = "no iptables chains are made";
 const NO_SYSCTLS: &str = "pods cannot set sysctls";
-const OWN_TLS: &str =
-    "the TLS library's own choice is served: TLS 1.3, and TLS 1.2 with ECDHE and AEAD ciphers";
 const OWN_LOGGING: &str = "logs are written unbuffered to one stream";
 
 /// The table.
@@ -39,14 +37,14 @@ pub static FIELDS: &[Field] = &[
     Field::new("enableServer", Bool, NilMeans(Truth(true)), Works("whether the HTTPS server runs")).flag("enable-server"),
     Field::new("address", Ip, ZeroMeans(Str("0.0.0.0")), Works("the address of the HTTPS server")).flag("address"),
     Field::new("port", Int32, ZeroMeans(Int(10250)), Works("the port of the HTTPS server")).flag("port"),
-    Field::new("readOnlyPort", Int32, Zero, NoEffect("the server without authentication is not built in")).flag("read-only-port"),
+    Field::new("readOnlyPort", Int32, Zero, Works("the port of the server without authentication: pods, statistics and metrics for everybody; 0 is none")).flag("read-only-port"),
     Field::new("healthzPort", Int32, NilMeans(Int(10248)), Works("the port of the health endpoint; 0 switches it off")).flag("healthz-port"),
     Field::new("healthzBindAddress", Ip, ZeroMeans(Str("127.0.0.1")), Works("the address of the health endpoint")).flag("healthz-bind-address"),
     Field::new("tlsCertFile", Path, Zero, Works("the serving certificate; without it a self-signed one is made in --cert-dir")).flag("tls-cert-file"),
     Field::new("tlsPrivateKeyFile", Path, Zero, Works("the key of tlsCertFile")).flag("tls-private-key-file"),
     Field::new("tlsMinVersion", Text, Zero, Works("VersionTLS13 refuses TLS 1.2; lower versions are never served")).flag("tls-min-version"),
-    Field::new("tlsCipherSuites", Texts, Zero, NoEffect(OWN_TLS)).flag("tls-cipher-suites"),
-    Field::new("tlsCurvePreferences", Ints, Zero, NoEffect(OWN_TLS)),
+    Field::new("tlsCipherSuites", Texts, Zero, Works("which ciphers of TLS 1.2 are served, of those with ECDHE and AEAD; others are left out, and those of TLS 1.3 always served")).flag("tls-cipher-suites"),
+    Field::new("tlsCurvePreferences", Ints, Zero, Works("which key exchanges are served, of X25519, P-256 and P-384; others are left out")),
     Field::new("rotateCertificates", Bool, Zero, NoEffect("the client certificate is not renewed; renew the one in the kubeconfig")).flag("rotate-certificates"),
     Field::new("serverTLSBootstrap", Bool, Zero, NoEffect("no serving certificate is requested; set tlsCertFile, or a self-signed one is served")).flag("rotate-server-certificates"),
     Field::new("authentication.x509.clientCAFile", Path, Zero, Works("the CA whose client certificates are accepted")).flag("client-ca-file"),
@@ -56,9 +54,9 @@ pub static FIELDS: &[Field] = &[
     Field::new("authorization.mode", Text, ZeroMeans(Str("Webhook")), Works("Webhook asks SubjectAccessReview; AlwaysAllow asks nobody")).flag("authorization-mode"),
     Field::new("authorization.webhook.cacheAuthorizedTTL", Duration, ZeroMeans(Str("5m0s")), Works("how long an allowed request is remembered")).flag("authorization-webhook-cache-authorized-ttl"),
     Field::new("authorization.webhook.cacheUnauthorizedTTL", Duration, ZeroMeans(Str("30s")), Works("how long a denied request is remembered")).flag("authorization-webhook-cache-unauthorized-ttl"),
-    Field::new("enableDebuggingHandlers", Bool, NilMeans(Truth(true)), Refused("exec, attach, logs and port-forward cannot be switched off alone; set enableServer to false")).flag("enable-debugging-handlers"),
-    Field::new("enableSystemLogHandler", Bool, NilMeans(Truth(true)), NoEffect("the node's own logs are never served")),
-    Field::new("enableSystemLogQuery", Bool, Nil, NoEffect("the node's own logs are never served")),
+    Field::new("enableDebuggingHandlers", Bool, NilMeans(Truth(true)), Works("whether logs, exec, attach, port-forward and what shows this program itself are served")).flag("enable-debugging-handlers"),
+    Field::new("enableSystemLogHandler", Bool, NilMeans(Truth(true)), Works("whether /var/log is served under /logs/")),
+    Field::new("enableSystemLogQuery", Bool, Nil, NoEffect("the journal is never read; files of /var/log are served by name")),
     Field::new("enableProfilingHandler", Bool, NilMeans(Truth(true)), NoEffect("Go profiles are never served")),
     Field::new("enableDebugFlagsHandler", Bool, NilMeans(Truth(true)), NoEffect("flags are never changed over HTTP")),
     Field::new("enableContentionProfiling", Bool, Zero, NoEffect("Go profiles are never served")).flag("contention-profiling"),

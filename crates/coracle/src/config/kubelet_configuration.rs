@@ -43,6 +43,15 @@ pub struct KubeletConfiguration {
     pub address: IpAddr,
     /// The port of the HTTPS server.
     pub port: u16,
+    /// The port of the server without authentication; 0 for none.
+    #[serde(default)]
+    pub read_only_port: u16,
+    /// Whether logs, exec and the like are served.
+    pub enable_debugging_handlers: bool,
+    /// Whether the node's own logs are served.
+    pub enable_system_log_handler: bool,
+    /// Whether the verbosity of the log can be changed over HTTP.
+    pub enable_debug_flags_handler: bool,
     /// The port of the health endpoint; 0 for none.
     pub healthz_port: u16,
     /// The address of the health endpoint.
@@ -56,6 +65,12 @@ pub struct KubeletConfiguration {
     /// The lowest TLS version that is served.
     #[serde(default)]
     pub tls_min_version: TlsMinVersion,
+    /// Cipher suites of TLS 1.2 by Go's names; empty for the library's own choice.
+    #[serde(default)]
+    pub tls_cipher_suites: Vec<String>,
+    /// Key exchanges by their numbers in TLS; empty for the library's own choice.
+    #[serde(default)]
+    pub tls_curve_preferences: Vec<u16>,
     /// How long a session may be idle; zero for ever.
     #[serde(deserialize_with = "duration")]
     pub streaming_connection_idle_timeout: Duration,
@@ -155,6 +170,20 @@ pub struct KubeletConfiguration {
     /// The CRI socket of the container runtime; empty for a node of Wasm pods only.
     #[serde(default)]
     pub container_runtime_endpoint: String,
+    /// The CRI socket of its images, if that is another one.
+    #[serde(default)]
+    pub image_service_endpoint: String,
+    /// What a call of the runtime gets that has no time of its own.
+    #[serde(deserialize_with = "duration")]
+    pub runtime_request_timeout: Duration,
+    /// Whether CPU limits of containers are enforced.
+    #[serde(rename = "cpuCFSQuota")]
+    pub cpu_cfs_quota: bool,
+    /// The period in which a container gets its share.
+    #[serde(rename = "cpuCFSQuotaPeriod", deserialize_with = "duration")]
+    pub cpu_cfs_quota_period: Duration,
+    /// Whether the runtime's seccomp profile holds for containers that name none.
+    pub seccomp_default: bool,
 
     /// This program's own log.
     pub logging: LoggingConfiguration,

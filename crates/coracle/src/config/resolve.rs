@@ -1,11 +1,13 @@
 //! From raw flags and files to the one configuration that the wiring uses.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::args::KubeletArgs;
 use super::error::ConfigError;
 use super::fields::FIELDS;
-use super::flags::{BOOTSTRAP_KUBECONFIG, CONFIG, CONFIG_DIR, Flag, KUBECONFIG};
+use super::flags::{BOOTSTRAP_KUBECONFIG, CONFIG, CONFIG_DIR, Flag, KUBECONFIG, flags};
 use super::kubelet_configuration::KubeletConfiguration;
 use super::kubelet_flags::KubeletFlags;
 use super::support::Support;
@@ -21,6 +23,8 @@ pub struct Resolved {
     pub config: KubeletConfiguration,
     /// All fields of `config` and those without effect, with defaults filled in: what `/configz` shows.
     pub effective: Value,
+    /// All flags with their values as text: what `/flagz` shows.
+    pub flag_values: BTreeMap<String, String>,
     /// One line each for the log: settings without effect, and deprecated flags.
     pub warnings: Vec<String>,
 }
@@ -58,7 +62,22 @@ impl KubeletArgs {
             messages: vec![format!("invalid configuration: {error}")],
         })?;
         mask_headers(&mut effective);
-        Ok(Resolved { flags, config, effective, warnings: found.warnings })
+        let flag_values = self.flag_values(&effective);
+        Ok(Resolved { flags, config, effective, flag_values, warnings: found.warnings })
+    }
+
+    /// The values of all flags: of those that stand for a field, what holds for it.
+    fn flag_values(&self, effective: &Value) -> BTreeMap<String, String> {
+        let value = |flag: &Flag| match flag.field {
+            Some(field) => field.path.split('.').try_fold(effective, |value, name| value.get(name)).cloned(),
+            None => self.last(flag.name).map(Value::from).or_else(|| flag.unset.default_value()),
+        };
+        let text = |flag: &Flag| match value(flag) {
+            None | Some(Value::Null) => String::new(),
+            Some(Value::String(text)) => text,
+            Some(other) => other.to_string(),
+        };
+        flags().iter().map(|flag| (flag.name.to_owned(), text(flag))).collect()
     }
 
     /// Flags win over files (`kubeletConfigFlagPrecedence`); only feature gates are merged.

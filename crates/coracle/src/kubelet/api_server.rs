@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use coracle_core::host::HostInterface;
 use coracle_core::ports::{AccessReviewer, ApiServer};
 use coracle_server::{
-    Authentication, Authorization, CertificatePair, KubeletAuth, ServerOptions, TlsMinVersion, TlsOptions,
-    TokenWebhook, listen_and_serve_healthz, listen_and_serve_kubelet_server, load_or_generate_self_signed,
+    About, Authentication, Authorization, CertificatePair, KubeletAuth, ServerOptions, TlsMinVersion,
+    TlsOptions, TokenWebhook, listen_and_serve_healthz, listen_and_serve_kubelet_read_only_server,
+    listen_and_serve_kubelet_server, load_or_generate_self_signed,
 };
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
@@ -20,9 +21,17 @@ use crate::config::{self, KubeletAuthorizationMode, KubeletConfiguration, Resolv
 /// The server, bound and ready: whoever starts it learns at once if it cannot be.
 pub(super) struct KubeletServer {
     /// Taken when it is served.
-    parts: Mutex<Option<(TcpListener, TlsOptions, KubeletAuth)>>,
+    parts: Mutex<Option<Parts>>,
     options: ServerOptions,
     shutdown: CancellationToken,
+}
+
+struct Parts {
+    listener: TcpListener,
+    tls: TlsOptions,
+    auth: KubeletAuth,
+    /// The server without authentication; none if its port is 0.
+    read_only: Option<TcpListener>,
 }
 
 impl KubeletServer {
@@ -40,22 +49,46 @@ impl KubeletServer {
             authorization(config, reviewer)?,
         )?;
         let listener = bind(SocketAddr::new(config.address, config.port), "the kubelet's API").await?;
+        let read_only = match config.read_only_port {
+            0 => None,
+            port => Some(bind(SocketAddr::new(config.address, port), "the read-only API").await?),
+        };
         let options = ServerOptions {
+            enable_debugging_handlers: config.enable_debugging_handlers,
             streaming_connection_idle_timeout: config.streaming_connection_idle_timeout,
             ..ServerOptions::default()
         };
-        Ok(Self { parts: Mutex::new(Some((listener, tls, auth))), options, shutdown })
+        let parts = Parts { listener, tls, auth, read_only };
+        Ok(Self { parts: Mutex::new(Some(parts)), options, shutdown })
+    }
+
+    /// What it tells of this agent besides its pods.
+    pub(super) fn with_about(mut self, about: About) -> Self {
+        self.options.about = about;
+        self
     }
 }
 
 #[async_trait]
 impl ApiServer for KubeletServer {
     async fn serve(&self, host: Arc<dyn HostInterface>) {
-        let Some((listener, tls, auth)) = self.parts.lock().take() else { return };
-        let options = self.options.clone();
-        let served =
-            listen_and_serve_kubelet_server(listener, tls, auth, host, options, self.shutdown.clone());
-        if let Err(error) = served.await {
+        let Some(Parts { listener, tls, auth, read_only }) = self.parts.lock().take() else { return };
+        let (options, shutdown) = (self.options.clone(), self.shutdown.clone());
+        let read_only = async {
+            if let Some(listener) = read_only {
+                let (host, options, shutdown) = (host.clone(), options.clone(), shutdown.clone());
+                listen_and_serve_kubelet_read_only_server(listener, host, options, shutdown).await;
+            }
+        };
+        let served = listen_and_serve_kubelet_server(
+            listener,
+            tls,
+            auth,
+            host.clone(),
+            options.clone(),
+            shutdown.clone(),
+        );
+        if let (Err(error), ()) = tokio::join!(served, read_only) {
             tracing::error!(%error, "the kubelet's API is not served");
         }
     }
@@ -91,7 +124,12 @@ fn tls_options(resolved: &Resolved) -> anyhow::Result<TlsOptions> {
         config::TlsMinVersion::Tls12 => TlsMinVersion::Tls12,
         config::TlsMinVersion::Tls13 => TlsMinVersion::Tls13,
     };
-    Ok(TlsOptions { certificate, min_version })
+    Ok(TlsOptions {
+        certificate,
+        min_version,
+        cipher_suites: config.tls_cipher_suites.clone(),
+        curve_preferences: config.tls_curve_preferences.clone(),
+    })
 }
 
 fn authentication(

@@ -1,5 +1,6 @@
 //! `coracle kubelet`: a node of a cluster (upstream: `cmd/kubelet/app/server.go`).
 
+mod about;
 mod agent;
 mod api_server;
 mod clients;

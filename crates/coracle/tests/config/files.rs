@@ -224,17 +224,25 @@ fn values_that_upstream_refuses_are_refused_in_its_words() {
 
 #[test]
 fn what_would_mislead_is_refused_by_name() {
-    for (body, name) in [
-        (
-            "containerRuntimeEndpoint: unix:///run/containerd/containerd.sock\n",
-            "containerRuntimeEndpoint (--container-runtime-endpoint)",
-        ),
-        ("enableDebuggingHandlers: false\n", "enableDebuggingHandlers (--enable-debugging-handlers)"),
-        ("runOnce: true\n", "runOnce (--runonce)"),
-    ] {
+    for (body, name) in [("runOnce: true\n", "runOnce (--runonce)")] {
         let message = with_file(body).unwrap_err();
         assert!(message.starts_with(&format!("KubeletConfiguration.{name} is refused: ")), "{message}");
     }
+}
+
+#[test]
+fn the_values_of_flags_are_those_that_hold() {
+    let files = Files::new();
+    let path = files.write("config.yaml", &format!("{HEADER}maxPods: 7\nclusterDNS: [10.0.0.1]\n"));
+    let resolved = resolve(&["--config", &path, "--port=10251", "--node-labels=a=b"]).unwrap();
+    let values = &resolved.flag_values;
+    assert_eq!(values["max-pods"], "7");
+    assert_eq!(values["port"], "10251");
+    assert_eq!(values["cluster-dns"], r#"["10.0.0.1"]"#);
+    assert_eq!(values["node-labels"], "a=b");
+    assert_eq!(values["config"], path);
+    assert_eq!(values["authorization-mode"], "Webhook");
+    assert_eq!(values["cloud-provider"], "");
 }
 
 #[test]

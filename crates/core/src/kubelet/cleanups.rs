@@ -25,6 +25,7 @@ impl Kubelet {
             workers.get(uid).is_some_and(|worker| worker.state != PodWorkerState::Terminated)
         });
         self.status_manager.remove_orphaned_statuses(&known);
+        self.startup.retain(&known);
         self.allocation_manager.retain(|uid| known.contains(uid));
 
         let in_runtime = self.pod_cache.all();

@@ -3,15 +3,19 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use coracle_provider::ContainerState;
-use k8s_openapi::api::core::v1::Pod;
+use coracle_provider::{ContainerState, FsUsage};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Kubelet;
 use crate::host::{
-    ContainerLog, HostInterface, LogError, SyncLoopStuck, check_sync_loop, validate_container_log_status,
+    ContainerLog, Counts, HostInterface, LogError, SyncLoopStuck, check_sync_loop,
+    validate_container_log_status,
 };
-use crate::pod::{PodExt, PodUid};
+use crate::kuberuntime::{RuntimeContainer, RuntimePod};
+use crate::pod::{PodExt, PodUid, phase};
 use crate::pod_cache::PodCache;
+use crate::stats::{PodsUsage, UsageScope};
 
 #[async_trait]
 impl HostInterface for Kubelet {
@@ -44,6 +48,74 @@ impl HostInterface for Kubelet {
     fn sync_loop_health_check(&self) -> Result<(), SyncLoopStuck> {
         check_sync_loop(*self.sync_loop_entered.lock(), self.resync_interval())
     }
+
+    fn running_pods(&self) -> Vec<Pod> {
+        let pods = self.pod_cache.all();
+        pods.iter().filter_map(running_pod).collect()
+    }
+
+    async fn pods_usage(&self, scope: UsageScope) -> PodsUsage {
+        self.stats.list_pod_stats(scope).await
+    }
+
+    async fn image_fs_usage(&self) -> Vec<FsUsage> {
+        self.stats.image_fs_stats().await
+    }
+
+    fn counts(&self) -> Counts {
+        let mut counts = Counts { mirror_pods: self.pod_manager.mirror_count(), ..Counts::default() };
+        for pod in self.pod_cache.all() {
+            counts.running_pods += usize::from(pod.active_sandbox().is_some());
+            for container in &pod.containers {
+                *counts.containers.entry(state_name(container.state)).or_default() += 1;
+            }
+        }
+        let pods = self.pod_manager.pods();
+        let is_active = |pod: &&Arc<Pod>| {
+            let status = self.status_manager.get_pod_status(&pod.uid());
+            let phase = status.as_deref().unwrap_or(pod.pod_status()).phase.as_deref();
+            !phase::is_terminal(phase.unwrap_or_default())
+        };
+        counts.desired_pods = by_kind(pods.iter());
+        counts.active_pods = by_kind(pods.iter().filter(is_active));
+        counts
+    }
+}
+
+/// How many are not static, and how many are.
+fn by_kind<'a>(pods: impl Iterator<Item = &'a Arc<Pod>>) -> (usize, usize) {
+    let (is_static, regular): (Vec<_>, Vec<_>) = pods.partition(|pod| pod.is_static());
+    (regular.len(), is_static.len())
+}
+
+fn state_name(state: ContainerState) -> &'static str {
+    match state {
+        ContainerState::Created => "created",
+        ContainerState::Running => "running",
+        ContainerState::Exited => "exited",
+        ContainerState::Unknown => "unknown",
+    }
+}
+
+/// A pod of a runtime as the API writes pods (`ToAPIPod`); none if nothing of it runs.
+fn running_pod(pod: &RuntimePod) -> Option<Pod> {
+    let running: Vec<_> = pod.running_containers().collect();
+    let reference = pod.active_sandbox().map(|s| &s.pod).or(running.first().map(|c| &c.pod))?;
+    let container = |c: &&RuntimeContainer| Container {
+        name: c.name.clone(),
+        image: Some(c.image.image.clone()),
+        ..Container::default()
+    };
+    Some(Pod {
+        metadata: ObjectMeta {
+            name: Some(reference.name.clone()),
+            namespace: Some(reference.namespace.clone()),
+            uid: Some(reference.uid.clone()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PodSpec { containers: running.iter().map(container).collect(), ..PodSpec::default() }),
+        status: None,
+    })
 }
 
 impl Kubelet {

@@ -43,6 +43,7 @@ use crate::pod::{PodExt, PodUid, phase};
 use crate::pod_cache::PodCache;
 use crate::pod_manager::PodManager;
 use crate::pod_workers::{PodSyncer, PodWorkers, PodWorkersOptions};
+use crate::pod_startup::PodStartupLatencyTracker;
 use crate::ports::{ApiServer, EventSink, MirrorClient, ObjectReader, ProbeTransport, StatusSink, Volumes};
 use crate::prober::{self, ProbeResults, Prober};
 use crate::providers::Providers;
@@ -50,6 +51,7 @@ use crate::reason_cache::ReasonCache;
 use crate::recorder::Recorder;
 use crate::runtime_state::RuntimeState;
 use crate::status::{PodDeletionSafetyProvider, StatusInput, StatusManager, generate_api_pod_status};
+use crate::stats::StatsProvider;
 use crate::work_queue::WorkQueue;
 
 /// Pods to look at that wait for the sync loop.
@@ -116,6 +118,8 @@ pub struct Kubelet {
     runtime_state: Arc<RuntimeState>,
     providers: Providers,
     reason_cache: ReasonCache,
+    stats: StatsProvider,
+    startup: Arc<PodStartupLatencyTracker>,
     admission: Admission,
     pending_admissions: PendingAdmissions,
     allocation_manager: allocation::Manager,
@@ -140,7 +144,9 @@ impl Kubelet {
         let recorder = Recorder::new(deps.event_sink);
         let pod_cache = Arc::new(PodCache::default());
         let work_queue = Arc::new(WorkQueue::default());
-        let images = ImageManager::new(recorder.clone(), deps.objects.clone(), options.images.clone());
+        let startup = Arc::new(PodStartupLatencyTracker::default());
+        let images = ImageManager::new(recorder.clone(), deps.objects.clone(), options.images.clone())
+            .with_startup_tracker(startup.clone());
         let pod_manager = Arc::new(PodManager::default());
         let status_manager = Arc::new(StatusManager::new(deps.status_sink, pod_manager.clone()));
         let mirror_pods = MirrorPods::new(deps.mirror_client, pod_manager.clone(), deps.objects.clone());
@@ -191,6 +197,8 @@ impl Kubelet {
                 pod_manager,
                 mirror_pods: Arc::new(mirror_pods),
                 reason_cache: ReasonCache::default(),
+                startup,
+                stats: StatsProvider::new(deps.providers.clone(), pod_cache.clone()),
                 providers: deps.providers,
                 objects: deps.objects,
                 volumes: deps.volumes,
@@ -260,6 +268,7 @@ impl Kubelet {
         ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Node".to_owned()),
+        self.startup.status_set(&pod.uid(), &status);
             name: Some(self.options.node_name.clone()),
             uid: self.objects.node().and_then(|node| node.metadata.uid.clone()),
             ..ObjectReference::default()

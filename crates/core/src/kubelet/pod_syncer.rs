@@ -23,11 +23,14 @@ impl PodSyncer for Kubelet {
 
     async fn sync_pod(
         &self,
-        _update_type: SyncPodType,
+        update_type: SyncPodType,
         pod: &Arc<Pod>,
         runtime: RuntimePod,
     ) -> Result<bool, SyncError> {
         let pod = &self.allocation_manager.allocated_pod(pod);
+        if update_type == SyncPodType::Create {
+            self.startup.worker_started(pod);
+        }
         self.check_provider(pod).await?;
         self.runtime.initialize_actuated_pod(pod);
         self.update_resize_in_progress(pod, &runtime);

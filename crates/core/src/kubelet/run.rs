@@ -12,6 +12,7 @@ use super::{Kubelet, PLEG_BUFFER};
 use crate::config::PodUpdate;
 use crate::image_gc::ImageGcManager;
 use crate::logs::ContainerLogManager;
+use crate::metrics;
 use crate::pleg::{Pleg, PodLifecycleEvent};
 use crate::pod::PodExt;
 use crate::references::references;
@@ -23,6 +24,7 @@ impl Kubelet {
     /// Starts everything but the sync loop: status manager, mirror pods, probes, one PLEG a provider, notices of changed
     /// objects, log rotation. The tasks end when the set is dropped.
     pub(super) fn start_managers(self: &Arc<Self>) -> (JoinSet<()>, mpsc::Receiver<PodLifecycleEvent>) {
+        metrics::register();
         let mut tasks = JoinSet::new();
         tasks.spawn(self.status_manager.clone().run(self.clone()));
         tasks.spawn(self.mirror_pods.clone().run());

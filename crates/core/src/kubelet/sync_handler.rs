@@ -37,6 +37,7 @@ impl SyncHandler for Kubelet {
                 self.handle_mirror_pod(&pod);
                 continue;
             }
+            self.startup.pod_added(&pod);
             self.add_pod(pod);
         }
     }
@@ -49,6 +50,7 @@ impl SyncHandler for Kubelet {
                 self.handle_mirror_pod(&pod);
                 continue;
             }
+            self.startup.observed_on_watch(&pod);
             self.status_manager.pod_updated(&pod);
             if pod.is_deleting() {
                 self.end_admission(&pod.uid());
@@ -78,6 +80,7 @@ impl SyncHandler for Kubelet {
             let old = self.pod_manager.get(&pod.uid());
             self.pod_manager.upsert(pod.clone());
             self.handle_resize_of_others(old.as_deref(), &pod);
+            self.startup.observed_on_watch(&pod);
             self.status_manager.pod_updated(&pod);
             if !pod.is_mirror() && needs_to_reconcile_readiness(&pod) {
                 self.update_worker(pod, SyncPodType::Sync);

@@ -18,6 +18,7 @@ use super::sandbox::{pod_log_directory, protocol};
 use super::sync_result::{SyncFailure, reason};
 use crate::clock;
 use crate::expansion::{expand, syntax_wrap};
+use crate::metrics::runtime_operation;
 use crate::pod::PodExt;
 use crate::ports::EventType;
 use crate::recorder;
@@ -60,7 +61,9 @@ impl KubeGenericRuntimeManager {
         let provider = &sandbox.provider;
         self.remove_unstarted(pod, container, runtime).await?;
         let (made_by, sandbox_id) = (provider.clone(), sandbox.status.id.clone());
-        let create = async move { made_by.create_container(&sandbox_id, config).await };
+        let create = async move {
+            runtime_operation("create_container", made_by.create_container(&sandbox_id, config)).await
+        };
         let created = self.in_flight.change(provider.name(), &pod.uid(), create).await;
         let created =
             created.map_err(|e| self.start_failure(pod, container, reason::CREATE_CONTAINER, &e))?;
@@ -69,7 +72,8 @@ impl KubeGenericRuntimeManager {
         self.container_normal(pod, container, recorder::reason::CREATED_CONTAINER, "Container created");
 
         let started_by = provider.clone();
-        let start = async move { started_by.start_container(&id).await };
+        let start =
+            async move { runtime_operation("start_container", started_by.start_container(&id)).await };
         let started = self.in_flight.change(provider.name(), &pod.uid(), start).await;
         let started = started.map_err(|e| self.start_failure(pod, container, reason::RUN_CONTAINER, &e))?;
         self.link_log(pod, &started);
@@ -100,7 +104,8 @@ impl KubeGenericRuntimeManager {
             ));
         }
         let (removed_by, id) = (provider.clone(), last.id.clone());
-        let remove = async move { removed_by.remove_container(&id).await };
+        let remove =
+            async move { runtime_operation("remove_container", removed_by.remove_container(&id)).await };
         let removed = self.in_flight.change(provider.name(), &pod.uid(), remove).await;
         let revision =
             removed.map_err(|e| self.start_failure(pod, container, reason::CREATE_CONTAINER, &e))?;

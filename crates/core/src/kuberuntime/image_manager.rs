@@ -14,7 +14,9 @@ use super::puller::{Pull, Pulled, Puller};
 use super::sync_result::{SyncFailure, reason};
 use crate::backoff::Backoff;
 use crate::credential_provider::{CredentialPlugins, Keyring, NodeKeyring, PodIdentity, TrackedAuthConfig};
+use crate::metrics::{IMAGE_PULL_DURATION, image_size_bucket, runtime_operation};
 use crate::pod::PodExt;
+use crate::pod_startup::PodStartupLatencyTracker;
 use crate::ports::{EventType, ObjectReader};
 use crate::pull_manager::PullManager;
 use crate::recorder::{self, Recorder};
@@ -60,6 +62,7 @@ pub struct ImageManager {
     node_keyring: Arc<NodeKeyring>,
     credential_plugins: Option<Arc<CredentialPlugins>>,
     progress: Option<mpsc::Sender<PullReport>>,
+    startup: Arc<PodStartupLatencyTracker>,
 }
 
 impl ImageManager {
@@ -75,7 +78,13 @@ impl ImageManager {
             node_keyring: options.node_keyring,
             credential_plugins: options.credential_plugins,
             progress: options.progress,
+            startup: Arc::default(),
         }
+    }
+
+    /// Tells this tracker of pulls.
+    pub fn with_startup_tracker(self, startup: Arc<PodStartupLatencyTracker>) -> Self {
+        Self { startup, ..self }
     }
 
     /// Makes a container's image present and answers its reference (`EnsureImageExists`).
@@ -131,7 +140,8 @@ impl Request<'_> {
     ) -> Result<String, SyncFailure> {
         let spec = ImageSpec { image: self.image.to_owned(), runtime_handler: runtime_handler.to_owned() };
         let policy = self.container.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
-        let present = provider.image_status(&spec).await.map_err(|error| self.inspect_failed(&error))?;
+        let present = runtime_operation("image_status", provider.image_status(&spec)).await;
+        let present = present.map_err(|error| self.inspect_failed(&error))?;
         if let Some(image) = present.filter(|_| policy != "Always")
             && !self.must_attempt_pull(&**provider, runtime_handler, &image.id).await
         {
@@ -193,8 +203,12 @@ impl Request<'_> {
             if_not_present: self.container.image_pull_policy.as_deref() != Some("Always"),
             progress: self.report_progress(),
         };
-        match manager.puller.pull(pull).await {
+        let pulled = manager.puller.pull(pull).await;
+        manager.startup.image_pulled(&self.pod.uid(), since);
+        match pulled {
             Ok(Pulled { image, took }) => {
+                let duration = IMAGE_PULL_DURATION.with_label_values(&[image_size_bucket(image.size_bytes)]);
+                duration.observe(took.as_secs_f64());
                 manager.back_off.reset(&key);
                 let (took, in_all) = (round_to_millis(took), round_to_millis(since.elapsed()));
                 let message = format!(

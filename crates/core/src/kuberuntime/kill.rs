@@ -15,6 +15,7 @@ use super::runtime_pod::{RuntimeContainer, RuntimePod};
 use super::sync_result::{PodSyncResult, SyncAction, SyncFailure, reason};
 use super::termination_order::TerminationOrder;
 use crate::lifecycle::HookTarget;
+use crate::metrics::runtime_operation;
 use crate::pod::{PodExt, container_reference};
 use crate::ports::EventType;
 use crate::recorder;
@@ -172,7 +173,7 @@ impl KubeGenericRuntimeManager {
         container: &RuntimeContainer,
         grace: Duration,
     ) -> Result<(), SyncFailure> {
-        match provider.stop_container(&container.id, grace).await {
+        match runtime_operation("stop_container", provider.stop_container(&container.id, grace)).await {
             Ok(status) => {
                 self.cache.set_container(container.provider, status);
                 Ok(())
@@ -190,7 +191,8 @@ impl KubeGenericRuntimeManager {
     async fn stop_sandboxes(&self, runtime: &RuntimePod, result: &mut PodSyncResult) {
         for sandbox in &runtime.sandboxes {
             let Some(provider) = self.providers.by_name(sandbox.provider) else { continue };
-            let stopped = match provider.stop_sandbox(&sandbox.id).await {
+            let stop = provider.stop_sandbox(&sandbox.id);
+            let stopped = match runtime_operation("stop_podsandbox", stop).await {
                 Ok(status) => {
                     self.cache.set_sandbox(sandbox.provider, status);
                     Ok(())

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::credential_provider::TrackedAuthConfig;
+use crate::metrics::runtime_operation;
 use crate::pull_manager::PullManager;
 use crate::token_bucket::TokenBucket;
 
@@ -145,7 +146,8 @@ impl Pull {
         for candidate in candidates {
             let auth = candidate.as_ref().map(|candidate| candidate.auth.clone());
             let request = PullRequest { image: self.spec.clone(), auth, pod: self.pod.clone() };
-            match self.provider.pull_image(request, self.progress.clone()).await {
+            let pull = self.provider.pull_image(request, self.progress.clone());
+            match runtime_operation("pull_image", pull).await {
                 Ok(image) => return Ok((image, candidate)),
                 // Other credentials may be the right ones.
                 Err(error) => last_error = Some(error),

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod};
 use super::labels;
 use super::manager::KubeGenericRuntimeManager;
 use super::sync_result::{SyncFailure, reason};
+use crate::metrics::{self, runtime_operation};
 use crate::pod::PodExt;
 use crate::recorder;
 
@@ -29,12 +30,14 @@ impl KubeGenericRuntimeManager {
             let (provider, handler) = self.provider_for(pod).await?;
             let config = self.generate_pod_sandbox_config(pod, attempt, handler)?;
             let run_by = provider.clone();
-            let change = async move { run_by.run_sandbox(config).await };
+            let change = async move { runtime_operation("run_podsandbox", run_by.run_sandbox(config)).await };
             let status = self.in_flight.change(provider.name(), &pod.uid(), change).await?;
             self.cache.set_sandbox(provider.name(), status.clone());
             Ok::<_, coracle_provider::Error>((provider, status))
         };
+        metrics::STARTED_PODS.inc();
         run.await.map_err(|error| {
+            metrics::STARTED_PODS_ERRORS.inc();
             let message = format!("Failed to create pod sandbox: {error}");
             self.recorder.warning(pod, recorder::reason::FAILED_CREATE_POD_SANDBOX, message.clone());
             SyncFailure::new(reason::CREATE_POD_SANDBOX, message)

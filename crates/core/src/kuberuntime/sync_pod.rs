@@ -19,6 +19,7 @@ use super::manager::KubeGenericRuntimeManager;
 use super::restart::restarts_all_containers;
 use super::runtime_pod::{RuntimeContainer, RuntimePod};
 use super::sync_result::{PodSyncResult, SyncAction, SyncFailure, reason};
+use crate::metrics;
 use crate::pod::{PodExt, ephemeral_containers, is_restartable_init_container};
 use crate::ports::EventType;
 use crate::recorder;
@@ -96,7 +97,9 @@ impl KubeGenericRuntimeManager {
                 (Err(failure), _) => Err(failure),
                 (Ok(image), Some(sandbox)) if mounted => {
                     self.note_restart(pod, &start.container, runtime);
-                    self.start_container(pod, &start.container, sandbox, image, runtime).await
+                    let started = self.start_container(pod, &start.container, sandbox, image, runtime).await;
+                    count_start(pod, name, started.as_ref().err());
+                    started
                 }
                 // What stands in the way has been reported already.
                 (Ok(_), _) => continue,
@@ -308,6 +311,21 @@ fn start_specs(pod: &Pod, actions: &PodActions) -> Vec<StartSpec> {
         StartSpec { container: container.clone(), required_by_rest: !is_sidecar, is_sidecar }
     });
     ephemeral.map(optional).chain(init).chain(main.map(optional)).collect()
+}
+
+/// Counts that a container was to be started, and why it could not.
+fn count_start(pod: &Pod, name: &str, failure: Option<&SyncFailure>) {
+    let is_init = pod.init_containers().iter().any(|c| c.name == name);
+    let is_main = pod.containers().iter().any(|c| c.name == name);
+    let kind = match (is_init, is_main) {
+        (true, _) => "init_container",
+        (_, true) => "container",
+        _ => "ephemeral_container",
+    };
+    metrics::STARTED_CONTAINERS.with_label_values(&[kind]).inc();
+    if let Some(failure) = failure {
+        metrics::STARTED_CONTAINERS_ERRORS.with_label_values(&[failure.reason, kind]).inc();
+    }
 }
 
 /// `GetBackoffKey`: a container with another image begins anew.

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::options::{PodStatusFn, PodSyncer, Subject, SyncError, UpdatePodOptions};
+use super::options::{PodStatusFn, PodSyncer, Subject, SyncError, SyncPodType, UpdatePodOptions};
 use super::status::PodWorkerState;
 use super::{Inner, PodWorkers};
 use crate::backoff::jitter;
 use crate::clock;
+use crate::metrics;
 use crate::pod::{PodExt, PodUid};
 use crate::recorder::reason;
 
@@ -27,6 +29,19 @@ struct Work {
     update: UpdatePodOptions,
     grace_period: i64,
     cancel: CancellationToken,
+}
+
+impl Work {
+    /// How metrics call it (`SyncPodType`'s texts, and `terminated`).
+    fn operation(&self) -> &'static str {
+        match (self.state, self.update.update_type) {
+            (PodWorkerState::Terminated, _) => "terminated",
+            (_, SyncPodType::Create) => "create",
+            (_, SyncPodType::Update) => "update",
+            (_, SyncPodType::Sync) => "sync",
+            (_, SyncPodType::Kill) => "kill",
+        }
+    }
 }
 
 /// What a wake-up came to.
@@ -59,6 +74,7 @@ impl PodWorkers {
                 Start::End => return,
             };
             let Some(syncer) = self.syncer.upgrade() else { return };
+            let started = Instant::now();
             let result = tokio::select! {
                 biased;
                 result = self.sync(&*syncer, &uid, &work) => result,
@@ -68,6 +84,8 @@ impl PodWorkers {
                 }
             };
             drop(syncer);
+            let duration = metrics::POD_WORKER_DURATION.with_label_values(&[work.operation()]);
+            duration.observe(started.elapsed().as_secs_f64());
             match self.complete(&uid, &work, &result) {
                 Outcome::Done => return,
                 outcome => self.complete_work(&uid, matches!(outcome, Outcome::Next), &result),

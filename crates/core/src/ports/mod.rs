@@ -14,7 +14,7 @@ mod volumes;
 pub use access::{AccessReviewer, Attributes, UserInfo};
 pub use error::ApiError;
 pub use mirror::MirrorClient;
-pub use node::NodeStatusSource;
+pub use node::{NodeStatusSource, NodeUsageSource};
 pub use objects::{ObjectKey, ObjectKind, ObjectReader, ServiceAccounts, TokenIssuer};
 pub use probe::{
     GrpcCheck, HookError, HttpGet, MAX_PROBE_OUTPUT, ProbeOutcome, ProbeTransport, Scheme, TcpConnect,

@@ -1,7 +1,9 @@
-//! What the apiserver is told about this node.
+//! What this node is, and what it uses.
 
 use k8s_openapi::api::core::v1::Node;
 use tokio::sync::watch;
+
+use crate::machine::NodeUsage;
 
 /// Knows what the Node object of this node should say.
 pub trait NodeStatusSource: Send + Sync {
@@ -11,4 +13,10 @@ pub trait NodeStatusSource: Send + Sync {
 
     /// Wakes up when [`node`](Self::node) may give something else that should not wait for the next regular look.
     fn changed(&self) -> watch::Receiver<()>;
+}
+
+/// Reads what the whole node uses.
+pub trait NodeUsageSource: Send + Sync {
+    /// What it uses now; or what could not be read, in one line. Reads files of the kernel, which takes no time.
+    fn node_usage(&self) -> Result<NodeUsage, String>;
 }

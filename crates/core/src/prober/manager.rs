@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::results::{ProbeResults, Update};
-use super::run_probe::{Job, Prober};
+use super::run_probe::{Job, Prober, forget_counts};
 use super::worker::{Attempt, Next, Seen, Worker};
 use super::{ProbeKey, ProbeType, probes_of};
 use crate::clock;
@@ -220,6 +220,7 @@ impl Manager {
         for worker in of_pod.iter_mut().filter(|w| which(w)) {
             worker.forget_container(self.results.of(worker.key.probe_type));
             self.queue.remove(&worker.key);
+            forget_counts(&worker.pod, &worker.key);
         }
         of_pod.retain(|w| !which(w));
         if of_pod.is_empty() {

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use coracle_provider::ErrorKind;
 use k8s_openapi::api::core::v1::Pod;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::ProbeKey;
 use super::request::{ProbeRequest, probe_request};
+use crate::metrics::{self, runtime_operation};
 use crate::pod::PodExt;
 use crate::ports::{EventType, MAX_PROBE_OUTPUT, ProbeOutcome, ProbeTransport};
 use crate::providers::Providers;
@@ -18,6 +19,11 @@ use crate::recorder::{Recorder, reason};
 const MAX_RETRIES: usize = 3;
 /// Whoever is asked keeps the timeout; should it not, the probe still ends.
 const TIMEOUT_GUARD: Duration = Duration::from_secs(2);
+
+/// Results as metrics call them.
+const SUCCESSFUL: &str = "successful";
+const FAILED: &str = "failed";
+const UNKNOWN: &str = "unknown";
 
 /// What to probe.
 pub(super) struct Job {
@@ -43,6 +49,7 @@ impl Prober {
 
     /// Makes a probe (`runProbeWithRetries`).
     pub(super) async fn probe(&self, job: &Job) -> ProbeOutcome {
+        let started = Instant::now();
         let mut outcome = self.probe_once(job).await;
         for _ in 1..MAX_RETRIES {
             if !matches!(outcome, ProbeOutcome::Unknown(_)) {
@@ -50,6 +57,7 @@ impl Prober {
             }
             outcome = self.probe_once(job).await;
         }
+        count(job, &outcome, started);
         outcome
     }
 
@@ -87,7 +95,7 @@ impl Prober {
         let Some(provider) = self.providers.iter().map(|p| &p.provider).find(|p| p.name() == name) else {
             return ProbeOutcome::Unknown(format!("the runtime {name:?} is not configured"));
         };
-        match provider.exec_sync(id, command, limit).await {
+        match runtime_operation("exec_sync", provider.exec_sync(id, command, limit)).await {
             Ok(response) => {
                 let output = limited([response.stdout, response.stderr].concat());
                 if response.exit_code == 0 {
@@ -123,6 +131,35 @@ impl Prober {
         tracing::debug!(pod = %job.pod.display_name(), container = %job.key.container, message, "probe");
         self.recorder.container(&job.pod, &job.key.container, EventType::Warning, reason, message);
     }
+}
+
+/// How long a probe took is of interest where it was answered.
+fn count(job: &Job, outcome: &ProbeOutcome, started: Instant) {
+    let result = match outcome {
+        ProbeOutcome::Success(_) | ProbeOutcome::Warning(_) => SUCCESSFUL,
+        ProbeOutcome::Failure(_) => FAILED,
+        ProbeOutcome::Unknown(_) => UNKNOWN,
+    };
+    let (probe_type, container) = (job.key.probe_type.to_string(), &job.key.container);
+    let (namespace, name) = (job.pod.namespace(), job.pod.name());
+    let labels = [&**container, namespace, name, &job.key.pod_uid, &probe_type, result];
+    metrics::PROBER_RESULTS.with_label_values(&labels).inc();
+    if result == SUCCESSFUL {
+        let duration =
+            metrics::PROBER_DURATION.with_label_values(&[&**container, namespace, name, &probe_type]);
+        duration.observe(started.elapsed().as_secs_f64());
+    }
+}
+
+/// The probe is over: nobody counts it any more.
+pub(super) fn forget_counts(pod: &Pod, key: &ProbeKey) {
+    let (probe_type, namespace, name) = (key.probe_type.to_string(), pod.namespace(), pod.name());
+    for result in [SUCCESSFUL, FAILED, UNKNOWN] {
+        let labels = [&*key.container, namespace, name, &key.pod_uid, &probe_type, result];
+        // What was never counted is not there.
+        let _ = metrics::PROBER_RESULTS.remove_label_values(&labels);
+    }
+    let _ = metrics::PROBER_DURATION.remove_label_values(&[&*key.container, namespace, name, &probe_type]);
 }
 
 fn limited(mut output: Vec<u8>) -> String {

@@ -8,12 +8,14 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::conditions::update_readiness_conditions;
 use super::merge::{check_container_state_transition, complete, equal_by_kubelet, merge_pod_status};
 use super::patch::status_patch;
 use super::terminate::terminated_status;
 use crate::backoff::Delay;
+use crate::metrics;
 use crate::pod::{PodExt, PodUid, phase};
 use crate::pod_manager::PodManager;
 use crate::ports::{ApiError, StatusSink, StatusUpdate};
@@ -58,6 +60,8 @@ struct Entry {
     sent_to: Option<PodUid>,
     /// The terminated sync is done: nothing more will follow.
     finished: bool,
+    /// Since when there is something to write.
+    changed_at: Option<Instant>,
     /// A write is under way; the next one waits for its end.
     in_flight: bool,
     /// The source showed a status that may not be ours.
@@ -263,6 +267,9 @@ impl StatusManager {
         let pod = entry.pod.display_name();
         match done {
             Done::Patched(Ok(()), sent) => {
+                if let Some(since) = entry.changed_at.take() {
+                    metrics::POD_STATUS_SYNC_DURATION.observe(since.elapsed().as_secs_f64());
+                }
                 entry.sent = sent;
                 entry.retry.reset();
                 // Something newer may have come in the meantime, or the object may go now.
@@ -317,6 +324,7 @@ impl Entry {
             sent_to: object.map(|object| object.uid()),
             status,
             finished: false,
+            changed_at: None,
             in_flight: false,
             unverified: false,
             retry: Delay::new(RETRY.0, RETRY.1),
@@ -348,6 +356,7 @@ impl Entry {
             return None;
         }
         self.status = Arc::new(status);
+        self.changed_at.get_or_insert_with(Instant::now);
         Some(self.delay())
     }
 

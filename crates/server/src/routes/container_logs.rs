@@ -51,7 +51,7 @@ pub(super) async fn get_container_logs(
 }
 
 /// `GetContainerSpec` finds one.
-fn has_container(spec: &PodSpec, name: &str) -> bool {
+pub(super) fn has_container(spec: &PodSpec, name: &str) -> bool {
     let init = spec.init_containers.iter().flatten().map(|container| &container.name);
     let ephemeral = spec.ephemeral_containers.iter().flatten().map(|container| &container.name);
     let mut names = spec.containers.iter().map(|container| &container.name).chain(init).chain(ephemeral);

@@ -11,15 +11,17 @@ use tracing::warn;
 
 use super::App;
 use super::not_served::not_found;
+use crate::metrics::observe_healthcheck;
 use crate::text::text;
 
 /// The checks, in the order in which they are shown.
-const CHECKS: [&str; 2] = ["ping", "syncloop"];
+const CHECKS: [&str; 3] = ["ping", "log", "syncloop"];
 
 /// What a check finds wrong; none if there is no such check.
 fn check(host: &dyn HostInterface, name: &str) -> Option<Result<(), String>> {
     match name {
-        "ping" => Some(Ok(())),
+        // Lines of the log are written as they come; upstream asks whether they still are.
+        "ping" | "log" => Some(Ok(())),
         "syncloop" => Some(host.sync_loop_health_check().map_err(|error| error.to_string())),
         _ => None,
     }
@@ -39,9 +41,11 @@ pub(super) async fn healthz(State(app): State<Arc<App>>, RawQuery(query): RawQue
         } else if let Some(Err(error)) = check(&*app.host, name) {
             warn!(check = name, error, "health check failed");
             failed = true;
+            observe_healthcheck(name, false);
             // Details are for those who may ask for the single check.
             writeln!(report, "[-]{name} failed: reason withheld")
         } else {
+            observe_healthcheck(name, true);
             writeln!(report, "[+]{name} ok")
         };
     }

@@ -1,12 +1,18 @@
 //! What is served under which path.
 
+mod checkpoint;
+mod configz;
 mod container_logs;
+mod debug_flags;
 mod healthz;
 mod log_body;
 mod log_query;
 mod not_served;
 mod pods;
+mod running_pods;
 mod sessions;
+mod system_logs;
+mod zpages;
 
 use std::sync::Arc;
 
@@ -21,11 +27,35 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::ServerOptions;
+use crate::about::About;
+use crate::metrics;
+use crate::stats;
 use crate::text::text;
 
+/// The first parts of what is served, in order: `/statusz` names them.
+const PATHS: [&str; 16] = [
+    "/attach",
+    "/checkpoint",
+    "/configz",
+    "/containerLogs",
+    "/debug",
+    "/exec",
+    "/flagz",
+    "/healthz",
+    "/logs",
+    "/metrics",
+    "/pods",
+    "/portForward",
+    "/run",
+    "/runningpods",
+    "/stats",
+    "/statusz",
+];
+
 /// What handlers share.
-struct App {
-    host: Arc<dyn HostInterface>,
+pub(crate) struct App {
+    pub(crate) host: Arc<dyn HostInterface>,
+    pub(crate) about: About,
     log_streams: Arc<Semaphore>,
     sessions: Arc<Semaphore>,
     timeouts: Timeouts,
@@ -38,24 +68,66 @@ pub(crate) fn kubelet(
     options: &ServerOptions,
     shutdown: CancellationToken,
 ) -> Router {
-    let log_streams = Arc::new(Semaphore::new(options.limits.max_log_streams));
-    let sessions = Arc::new(Semaphore::new(options.limits.max_sessions));
-    let timeouts = Timeouts { idle: options.streaming_connection_idle_timeout, ..Timeouts::default() };
-    let pods = get(pods::get_pods).fallback(method_not_allowed);
-    let mut router = Router::new()
-        .route("/healthz", any(healthz::healthz))
-        .route("/healthz/{check}", any(healthz::one_check))
-        .route("/pods", pods.clone())
-        .route("/pods/", pods);
+    let mut router = for_everybody();
     if options.enable_debugging_handlers {
-        let container_logs = get(container_logs::get_container_logs).fallback(method_not_allowed);
-        router = with_sessions(router)
-            .route("/containerLogs/{pod_namespace}/{pod_id}/{container_name}", container_logs)
-            .fallback(not_served::not_served);
+        router = for_debugging(router).fallback(not_served::not_served);
     } else {
         router = router.fallback(not_served::debugging_disabled);
     }
-    router.with_state(Arc::new(App { host, log_streams, sessions, timeouts, shutdown }))
+    let app = App {
+        host,
+        about: options.about.clone(),
+        log_streams: Arc::new(Semaphore::new(options.limits.max_log_streams)),
+        sessions: Arc::new(Semaphore::new(options.limits.max_sessions)),
+        timeouts: Timeouts { idle: options.streaming_connection_idle_timeout, ..Timeouts::default() },
+        shutdown,
+    };
+    router.with_state(Arc::new(app))
+}
+
+/// What the read-only port serves as well.
+fn for_everybody() -> Router<Arc<App>> {
+    let pods = only_get(get(pods::get_pods));
+    let summary = get(stats::get_summary).post(stats::get_summary).fallback(neither_get_nor_post);
+    Router::new()
+        .route("/healthz", any(healthz::healthz))
+        .route("/healthz/{check}", any(healthz::one_check))
+        .route("/pods", pods.clone())
+        .route("/pods/", pods)
+        .route("/stats/summary", summary.clone())
+        .route("/stats/summary/", summary)
+        .route("/metrics", any(metrics::metrics))
+        .route("/metrics/cadvisor", any(metrics::cadvisor))
+        .route("/metrics/resource", any(metrics::resource))
+        .route("/metrics/probes", any(metrics::probes))
+        .route("/metrics/slis", any(metrics::slis))
+}
+
+/// What `enableDebuggingHandlers` turns on.
+fn for_debugging(router: Router<Arc<App>>) -> Router<Arc<App>> {
+    let running_pods = only_get(get(running_pods::get_running_pods));
+    with_sessions(router)
+        .route(
+            "/containerLogs/{pod_namespace}/{pod_id}/{container_name}",
+            only_get(get(container_logs::get_container_logs)),
+        )
+        .route("/configz", any(configz::get_configz))
+        .route("/runningpods", running_pods.clone())
+        .route("/runningpods/", running_pods)
+        .route(
+            "/checkpoint/{pod_namespace}/{pod_id}/{container_name}",
+            post(checkpoint::checkpoint).fallback(not_post),
+        )
+        .route("/logs", only_get(get(system_logs::to_folder)))
+        .route("/logs/", only_get(get(system_logs::get_logs)))
+        .route("/logs/{*path}", only_get(get(system_logs::get_logs)))
+        .route("/debug/flags/v", any(debug_flags::put_verbosity))
+        .route("/flagz", any(zpages::flagz))
+        .route("/statusz", any(zpages::statusz))
+}
+
+fn only_get(handler: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
+    handler.fallback(method_not_allowed)
 }
 
 fn with_sessions(router: Router<Arc<App>>) -> Router<Arc<App>> {

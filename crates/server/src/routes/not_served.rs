@@ -7,40 +7,31 @@ use http::StatusCode;
 use crate::auth::is_subpath;
 use crate::text::text;
 
-/// What upstream serves besides.
-const NOT_SERVED: [&str; 11] = [
-    "/allocatedPods",
-    "/checkpoint",
-    "/configz",
-    "/debug/flags/v",
-    "/debug/pprof",
-    "/flagz",
-    "/logs",
-    "/metrics",
-    "/runningpods",
-    "/stats",
-    "/statusz",
-];
+/// What upstream serves besides: profiles of a Go program.
+const NOT_SERVED: &str = "/debug/pprof";
 
 /// What `enableDebuggingHandlers: false` turns off (`InstallDebuggingDisabledHandlers`).
 const DEBUGGING: [&str; 8] =
     ["/run", "/exec", "/attach", "/portForward", "/containerLogs", "/runningpods", "/debug/pprof", "/logs"];
 
 pub(super) async fn not_served(request: Request) -> Response {
-    let path = request.uri().path();
-    match NOT_SERVED.iter().find(|prefix| is_subpath(path, prefix)) {
-        Some(prefix) => {
-            text(StatusCode::NOT_IMPLEMENTED, format!("{prefix} is not served by this kubelet\n"))
-        }
-        None => not_found().await,
+    if is_subpath(request.uri().path(), NOT_SERVED) {
+        let message = format!("{NOT_SERVED} is not served by this kubelet\n");
+        return text(StatusCode::NOT_IMPLEMENTED, message);
     }
+    not_found().await
+}
+
+/// The answer of an endpoint that the configuration turns off (`getHandlerForDisabledEndpoint`).
+pub(super) fn disabled(message: &str) -> Response {
+    text(StatusCode::METHOD_NOT_ALLOWED, format!("{message}\n"))
 }
 
 pub(super) async fn debugging_disabled(request: Request) -> Response {
     if DEBUGGING.iter().any(|prefix| is_subpath(request.uri().path(), prefix)) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "Debug endpoints are disabled.\n");
+        return disabled("Debug endpoints are disabled.");
     }
-    not_served(request).await
+    not_found().await
 }
 
 pub(super) async fn not_found() -> Response {

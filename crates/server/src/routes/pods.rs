@@ -15,10 +15,13 @@ use serde::Serialize;
 
 use super::App;
 
-/// A `v1.PodList` (`getPods`, `encodePods`). It is written pod by pod: a list of thousands of pods is never in memory
-/// as a whole.
+/// A `v1.PodList` (`getPods`).
 pub(super) async fn get_pods(State(app): State<Arc<App>>) -> Response {
-    let pods = app.host.pods();
+    pod_list(app.host.pods())
+}
+
+/// A list of pods (`encodePods`). It is written pod by pod: a list of thousands of pods is never in memory as a whole.
+pub(super) fn pod_list(pods: Vec<Arc<Pod>>) -> Response {
     // As Go writes a list without items.
     let (begin, end) = if pods.is_empty() { ("null", "}\n") } else { ("[", "]}\n") };
     let begin = format!(r#"{{"kind":"PodList","apiVersion":"v1","metadata":{{}},"items":{begin}"#);

@@ -43,6 +43,14 @@ pub enum TlsError {
     /// The self-signed certificate could not be made.
     #[error("unable to generate self signed cert: {0}")]
     Generate(String),
+    /// Nothing of what was chosen can be spoken.
+    #[error("none of what was chosen is supported, {what}: {chosen}; choose others, or leave it unset")]
+    Choice {
+        /// The field of the configuration.
+        what: &'static str,
+        /// What was chosen.
+        chosen: String,
+    },
     /// The TLS library refuses the settings.
     #[error("cannot set up TLS: {0}")]
     Config(#[from] rustls::Error),

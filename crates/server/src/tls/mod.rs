@@ -1,5 +1,6 @@
 //! TLS: the serving certificate, and what is asked of clients.
 
+mod choices;
 mod client_ca;
 mod error;
 mod reload;

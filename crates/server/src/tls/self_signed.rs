@@ -97,7 +97,12 @@ mod tests {
             assert_eq!(content, (fs::read(&pair.cert_file).unwrap(), fs::read(&pair.key_file).unwrap()));
             let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
             assert_eq!((mode(&pair.cert_file), mode(&pair.key_file)), (0o644, 0o600));
-            let options = TlsOptions { certificate: pair.clone(), min_version: TlsMinVersion::Tls12 };
+            let options = TlsOptions {
+                certificate: pair.clone(),
+                min_version: TlsMinVersion::Tls12,
+                cipher_suites: vec![],
+                curve_preferences: vec![],
+            };
             TlsServer::new(options, false).map(drop).unwrap();
             fs::remove_file(&pair.cert_file).unwrap();
             let half = load_or_generate_self_signed(&cert_dir, host_name);

@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::client_ca::RequestClientCert;
-use super::{Reloading, TlsError};
+use super::{Reloading, TlsError, choices};
 
 /// How the API is served over TLS.
 #[derive(Clone, Debug)]
@@ -25,6 +25,10 @@ pub struct TlsOptions {
     pub certificate: CertificatePair,
     /// The oldest version spoken.
     pub min_version: TlsMinVersion,
+    /// Cipher suites of TLS 1.2 by Go's names; empty for the library's own choice.
+    pub cipher_suites: Vec<String>,
+    /// Key exchanges by their numbers in TLS, the preferred one first; empty for the library's own choice.
+    pub curve_preferences: Vec<u16>,
 }
 
 /// A certificate and its key, in PEM. Both may be in one file.
@@ -59,6 +63,7 @@ pub(crate) struct TlsServer {
 
 impl TlsServer {
     pub(crate) fn new(options: TlsOptions, wants_client_certificates: bool) -> Result<Self, TlsError> {
+        let chosen = choices::provider(&options)?;
         let CertificatePair { cert_file, key_file } = options.certificate;
         let files = Reloading::load(vec![cert_file, key_file], parse_pair)?;
         let certificate = Arc::new(ServingCertificate(files));
@@ -66,9 +71,9 @@ impl TlsServer {
             TlsMinVersion::Tls12 => &[&version::TLS13, &version::TLS12],
             TlsMinVersion::Tls13 => &[&version::TLS13],
         };
-        let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions)?;
+        let builder = ServerConfig::builder_with_provider(chosen.clone()).with_protocol_versions(versions)?;
         let builder = if wants_client_certificates {
-            builder.with_client_cert_verifier(Arc::new(RequestClientCert(provider())))
+            builder.with_client_cert_verifier(Arc::new(RequestClientCert(chosen)))
         } else {
             builder.with_no_client_auth()
         };

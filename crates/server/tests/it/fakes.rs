@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use coracle_core::host::{ContainerLog, HostInterface, LogError, SyncLoopStuck};
+use coracle_core::host::{ContainerLog, Counts, HostInterface, LogError, SyncLoopStuck};
 use coracle_core::ports::{AccessReviewer, ApiError, Attributes, UserInfo};
+use coracle_core::stats::{PodsUsage, UsageScope};
+use coracle_provider::FsUsage;
 use futures::FutureExt;
 use futures::future::pending;
 use k8s_openapi::api::core::v1::Pod;
@@ -23,6 +25,7 @@ pub(crate) struct FakeHost {
     pub(crate) sync_loop_stuck: Mutex<bool>,
     /// Gets a permit for each command that nobody waits for any longer.
     pub(crate) sessions_ended: Arc<Semaphore>,
+    pub(crate) usage: Mutex<PodsUsage>,
     logs: Mutex<HashMap<(String, bool), FakeLog>>,
 }
 
@@ -70,6 +73,7 @@ impl Default for FakeHost {
             pods: Mutex::default(),
             sync_loop_stuck: Mutex::default(),
             sessions_ended: Arc::new(Semaphore::new(0)),
+            usage: Mutex::default(),
             logs: Mutex::default(),
         }
     }
@@ -139,6 +143,36 @@ impl HostInterface for FakeHost {
     fn sync_loop_health_check(&self) -> Result<(), SyncLoopStuck> {
         if *self.sync_loop_stuck.lock() { Err(SyncLoopStuck) } else { Ok(()) }
     }
+
+    fn running_pods(&self) -> Vec<Pod> {
+        let running = |pod: &Arc<Pod>| Pod { metadata: pod.metadata.clone(), ..Pod::default() };
+        self.pods.lock().iter().map(running).collect()
+    }
+
+    async fn pods_usage(&self, _scope: UsageScope) -> PodsUsage {
+        self.usage.lock().clone()
+    }
+
+    async fn image_fs_usage(&self) -> Vec<FsUsage> {
+        let usage = FsUsage {
+            used_bytes: 10,
+            inodes_used: 1,
+            capacity_bytes: 100,
+            available_bytes: 50,
+            ..FsUsage::default()
+        };
+        vec![usage]
+    }
+
+    fn counts(&self) -> Counts {
+        Counts {
+            running_pods: 2,
+            containers: [("running", 3), ("exited", 1)].into(),
+            desired_pods: (4, 1),
+            active_pods: (3, 1),
+            mirror_pods: 1,
+        }
+    }
 }
 
 /// How an apiserver answers.
@@ -151,7 +185,8 @@ pub(crate) enum Mood {
 }
 
 /// An apiserver that knows the token `good` of the user `monitor`, and what users may do: `admin` everything,
-/// `monitor` read what is fine-grained, `classic` everything by way of the subresource `proxy`.
+/// `monitor` read what is fine-grained, `classic` everything by way of the subresource `proxy`, and `only x` what takes the
+/// subresource `x`.
 #[derive(Default)]
 pub(crate) struct FakeReviewer {
     pub(crate) mood: Mutex<Mood>,
@@ -189,7 +224,7 @@ impl AccessReviewer for FakeReviewer {
                 is_reading && ["pods", "healthz", "metrics"].contains(&attributes.subresource.as_str())
             }
             "classic" => attributes.subresource == "proxy",
-            _ => false,
+            other => other.strip_prefix("only ") == Some(&attributes.subresource),
         })
     }
 }

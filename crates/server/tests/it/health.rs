@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use coracle_server::{Limits, listen_and_serve_healthz, listen_and_serve_kubelet_read_only_server};
+use coracle_server::{ServerOptions, listen_and_serve_healthz, listen_and_serve_kubelet_read_only_server};
 use http_body_util::BodyExt;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -22,7 +22,7 @@ async fn healthz_is_written_as_upstream_writes_it() {
     let mut admin = server.admin().await;
     for (path, status, body) in [
         ("/healthz", 200, "ok"),
-        ("/healthz?verbose", 200, "[+]ping ok\n[+]syncloop ok\nhealthz check passed\n"),
+        ("/healthz?verbose", 200, "[+]ping ok\n[+]log ok\n[+]syncloop ok\nhealthz check passed\n"),
         ("/healthz/ping", 200, "ok"),
         ("/healthz/syncloop", 200, "ok"),
         ("/healthz/nonsense", 404, "404 page not found\n"),
@@ -31,14 +31,18 @@ async fn healthz_is_written_as_upstream_writes_it() {
     }
     *host.sync_loop_stuck.lock() = true;
     for (path, status, body) in [
-        ("/healthz", 500, "[+]ping ok\n[-]syncloop failed: reason withheld\nhealthz check failed\n"),
+        (
+            "/healthz",
+            500,
+            "[+]ping ok\n[+]log ok\n[-]syncloop failed: reason withheld\nhealthz check failed\n",
+        ),
         ("/healthz/ping", 200, "ok"),
         ("/healthz/syncloop", 500, "internal server error: sync Loop took longer than expected\n"),
         ("/healthz?exclude=syncloop", 200, "ok"),
         (
             "/healthz?exclude=syncloop&exclude=b&exclude=a&verbose=true",
             200,
-            "[+]ping ok\n[+]syncloop excluded: ok\nwarn: some health checks cannot be excluded: no matches for \"a\",\"b\"\nhealthz check passed\n",
+            "[+]ping ok\n[+]log ok\n[+]syncloop excluded: ok\nwarn: some health checks cannot be excluded: no matches for \"a\",\"b\"\nhealthz check passed\n",
         ),
     ] {
         assert_eq!(admin.get(path).await.is(), (status, body), "{path}");
@@ -76,10 +80,14 @@ async fn the_read_only_port_shows_pods_and_health_to_everybody_and_no_logs() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
     let serve =
-        listen_and_serve_kubelet_read_only_server(listener, host, Limits::default(), shutdown.clone());
+        listen_and_serve_kubelet_read_only_server(listener, host, ServerOptions::default(), shutdown.clone());
     let serving = tokio::spawn(serve);
     assert_eq!(get(&address, "/healthz").await, (200, "ok".into()));
     assert_eq!(get(&address, "/pods").await.0, 200);
+    assert_eq!(get(&address, "/metrics/probes").await.0, 200);
+    for path in ["/configz", "/flagz", "/statusz", "/debug/flags/v", "/checkpoint/ns/pod/c"] {
+        assert_eq!(get(&address, path).await.0, 404, "{path}");
+    }
     let disabled = (405, "Debug endpoints are disabled.\n".to_owned());
     assert_eq!(get(&address, "/containerLogs/ns/pod/c").await, disabled);
     assert_eq!(get(&address, "/exec/ns/pod/c").await, disabled);

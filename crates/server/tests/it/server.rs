@@ -35,6 +35,7 @@ pub(crate) struct Setup {
     pub(crate) options: ServerOptions,
     pub(crate) anonymous: bool,
     pub(crate) min_version: TlsMinVersion,
+    pub(crate) cipher_suites: Vec<String>,
 }
 
 impl Default for Setup {
@@ -44,6 +45,7 @@ impl Default for Setup {
             options: ServerOptions::default(),
             anonymous: false,
             min_version: TlsMinVersion::Tls12,
+            cipher_suites: vec![],
         }
     }
 }
@@ -101,7 +103,12 @@ impl TestServer {
             cache_unauthorized_ttl: Duration::from_secs(30),
         };
         let auth = KubeletAuth::new("node-1", authentication, authorization).unwrap();
-        let tls = TlsOptions { certificate: files.certificate.clone(), min_version: setup.min_version };
+        let tls = TlsOptions {
+            certificate: files.certificate.clone(),
+            min_version: setup.min_version,
+            cipher_suites: setup.cipher_suites,
+            curve_preferences: vec![],
+        };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();

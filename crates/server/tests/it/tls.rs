@@ -75,6 +75,26 @@ async fn the_oldest_version_can_be_set() {
 }
 
 #[tokio::test]
+async fn ciphers_can_be_chosen() {
+    let cipher_suites = vec!["TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384".to_owned()];
+    let server = TestServer::start(Setup { cipher_suites, ..Setup::default() }).await;
+    let mut config = server.client_config(None, "http/1.1");
+    let mut provider = rustls::crypto::ring::default_provider();
+    let ecdsa = rustls::crypto::ring::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256;
+    provider.cipher_suites = vec![ecdsa];
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(server.server_ca.certificate()).unwrap();
+    let other = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&TLS12])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    assert!(server.tls(other).await.is_err(), "not the one that was chosen");
+    config.alpn_protocols.clear();
+    assert!(server.tls(config).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_resumed_session_is_still_somebody_and_still_checked() {
     let server = TestServer::start(Setup::default()).await;
     let admin = server.client_ca.client("admin");

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use crate::metrics::Metrics;
+
 pub(crate) use settings::compile_settings;
 pub(crate) use ticker::Ticker;
 
@@ -19,6 +21,7 @@ pub(crate) const WASMTIME_VERSION: &str = "48.0.8";
 pub(crate) struct Engine {
     wasmtime: wasmtime::Engine,
     ticker: Ticker,
+    metrics: Metrics,
 }
 
 impl Engine {
@@ -40,7 +43,8 @@ impl Engine {
             }
         };
         let ticker = Ticker::start(wasmtime.clone(), tick).map_err(EngineError::Ticker)?;
-        Ok(Self { wasmtime, ticker })
+        let metrics = Metrics::new().map_err(EngineError::Metrics)?;
+        Ok(Self { wasmtime, ticker, metrics })
     }
 
     pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
@@ -49,6 +53,11 @@ impl Engine {
 
     pub(crate) fn ticker(&self) -> &Ticker {
         &self.ticker
+    }
+
+    /// What its guests are counted in.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Names everything that compiled code depends on besides its input: the engine's version, its settings and
@@ -69,6 +78,9 @@ pub(crate) enum EngineError {
     /// The clock's thread did not start.
     #[error("cannot start the thread that interrupts guests: {0}")]
     Ticker(std::io::Error),
+    /// Something is counted twice under one name.
+    #[error("the engine cannot count: {0}")]
+    Metrics(prometheus::Error),
 }
 
 /// A hasher whose result is the same in every process, unlike the standard library's.
@@ -95,6 +107,7 @@ mod tests {
         let plain = Engine {
             wasmtime: wasmtime::Engine::new(&compile_settings()).unwrap(),
             ticker: Ticker::start(wasmtime::Engine::default(), Duration::from_millis(1)).unwrap(),
+            metrics: Metrics::new().unwrap(),
         };
         assert_eq!(pooled.compatibility(), plain.compatibility());
         assert_eq!(pooled.compatibility().len(), 16);

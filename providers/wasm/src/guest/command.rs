@@ -94,20 +94,20 @@ async fn call(
     arguments: &[String],
     stdio: Stdio,
 ) -> wasmtime::Result<Outcome> {
-    let mut store = env.store(arguments, stdio);
+    let (mut store, metrics) = (env.store(arguments, stdio), env.engine.metrics());
     let result = match command {
         Command::Module(pre) => {
-            let instance = pre.instantiate_async(&mut store).await?;
+            let instance = metrics.instantiating(pre.instantiate_async(&mut store)).await?;
             let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
             start.call_async(&mut store, ()).await?;
             Ok(())
         }
         Command::P2(pre) => {
-            let instance = pre.instantiate_async(&mut store).await?;
+            let instance = metrics.instantiating(pre.instantiate_async(&mut store)).await?;
             instance.wasi_cli_run().call_run(&mut store).await?
         }
         Command::P3(pre) => {
-            let instance = pre.instantiate_async(&mut store).await?;
+            let instance = metrics.instantiating(pre.instantiate_async(&mut store)).await?;
             store.run_concurrent(async |accessor| instance.wasi_cli_run().call_run(accessor).await).await??
         }
     };

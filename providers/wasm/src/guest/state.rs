@@ -16,6 +16,7 @@ use super::outcome::{Failure, Outcome};
 use super::stdio::{ContainerStdio, Notes, Stdio};
 use crate::engine::Engine;
 use crate::logs::{ContainerLog, Source};
+use crate::metrics::CountedInstance;
 use crate::network::{GuestNet, GuestNetView, PodNet};
 
 /// Handles that one instance may hold at a time (streams, sockets, files, requests). Stops a guest that opens
@@ -67,6 +68,7 @@ impl ContainerEnv {
             memory: InstanceMemory::new(self.memory.clone()),
             log: self.stdio.log().clone(),
             was_refused: false,
+            _counted: self.engine.metrics().instance(),
         };
         let mut store = Store::new(self.engine.wasmtime(), state);
         store.limiter(|state| &mut state.memory);
@@ -84,6 +86,7 @@ impl ContainerEnv {
     pub(crate) fn failed(&self, error: &wasmtime::Error, notes: &Notes) -> Outcome {
         if error.downcast_ref::<wasmtime::Trap>().is_some() {
             self.traps.fetch_add(1, Ordering::Relaxed);
+            self.engine.metrics().trapped();
         }
         let Failure { outcome, trace } = Failure::of(error);
         if let Some(trace) = trace {
@@ -108,6 +111,7 @@ pub(crate) struct GuestState {
     memory: InstanceMemory,
     log: Arc<ContainerLog>,
     was_refused: bool,
+    _counted: CountedInstance,
 }
 
 impl GuestState {

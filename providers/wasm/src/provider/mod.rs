@@ -86,6 +86,11 @@ impl WasmProvider {
         Ok(Self { shared: Arc::new(shared) })
     }
 
+    /// What it has counted, for Prometheus: `coracle_wasm_*`.
+    pub fn metrics(&self) -> Vec<prometheus::proto::MetricFamily> {
+        self.shared.engine.metrics().gather()
+    }
+
     /// Ends all guests and waits until nothing of the provider runs any more. Its folder is then free for another.
     pub async fn shut_down(self) {
         let shared = self.shared.clone();

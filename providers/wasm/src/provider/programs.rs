@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use coracle_provider::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use super::single_flight::SingleFlight;
 use super::spawner::Spawner;
@@ -55,6 +56,7 @@ impl Programs {
     /// mapping is done on a blocking thread of `files`.
     pub(super) async fn get(self: &Arc<Self>, wasm: &WasmBlob, files: &Handle) -> Result<Arc<Program>> {
         if let Some(program) = self.mapped.lock().get(&wasm.digest) {
+            self.engine.metrics().code_requested(true);
             return Ok(program);
         }
         let (this, wasm, files) = (self.clone(), wasm.clone(), files.clone());
@@ -65,9 +67,12 @@ impl Programs {
 
     async fn load(self: Arc<Self>, wasm: WasmBlob, files: Handle) -> Result<Arc<Program>> {
         let code = match self.map(&wasm, &files).await? {
-            Some(code) => code,
+            Some(code) => {
+                self.engine.metrics().code_requested(true);
+                code
+            }
             None => {
-                self.compiler.compile(&wasm.digest, &wasm.path).await.map_err(compile_error)?;
+                self.prepare(&wasm).await?;
                 self.map(&wasm, &files).await?.ok_or_else(|| {
                     Error::internal(format!(
                         "native code for {} is damaged as soon as it is written",
@@ -122,7 +127,15 @@ impl Mapped {
 #[async_trait]
 impl Prepare for Programs {
     async fn prepare(&self, wasm: &WasmBlob) -> Result<()> {
-        self.compiler.compile(&wasm.digest, &wasm.path).await.map_err(compile_error)
+        let metrics = self.engine.metrics();
+        let is_there = self.compiler.compiled_bytes(&wasm.digest) > 0;
+        metrics.code_requested(is_there);
+        let started = Instant::now();
+        let compiled = self.compiler.compile(&wasm.digest, &wasm.path).await;
+        if !is_there {
+            metrics.compiled(started.elapsed(), compiled.is_ok());
+        }
+        compiled.map_err(compile_error)
     }
 
     fn prepared_bytes(&self, digest: &str) -> u64 {

@@ -17,6 +17,7 @@ use super::runtime_pod::{RuntimeContainer, RuntimePod, RuntimeSandbox};
 use crate::blocking::blocking;
 use crate::clock;
 use crate::logs;
+use crate::metrics::runtime_operation;
 use crate::pod_cache::PodCache;
 use crate::providers::Providers;
 use plan::{dead_containers, evictable_containers, evictable_sandboxes, excess_containers};
@@ -106,7 +107,7 @@ impl ContainerGc {
             warn!(%error, container = %container.id, "stopping a container of unknown state failed");
             return false;
         }
-        match provider.remove_container(&container.id).await {
+        match runtime_operation("remove_container", provider.remove_container(&container.id)).await {
             Ok(revision) => {
                 let (name, uid) = (container.provider, &container.pod.uid);
                 self.cache.remove_container(name, uid, &container.id, revision);
@@ -142,8 +143,9 @@ impl ContainerGc {
     /// It should have been stopped; if it was not, that would leave its network behind.
     async fn remove_sandbox(&self, sandbox: &RuntimeSandbox) {
         let Some(provider) = self.providers.by_name(sandbox.provider) else { return };
-        let removed = match provider.stop_sandbox(&sandbox.id).await {
-            Ok(_) => provider.remove_sandbox(&sandbox.id).await,
+        let stop = provider.stop_sandbox(&sandbox.id);
+        let removed = match runtime_operation("stop_podsandbox", stop).await {
+            Ok(_) => runtime_operation("remove_podsandbox", provider.remove_sandbox(&sandbox.id)).await,
             Err(error) => Err(error),
         };
         match removed {

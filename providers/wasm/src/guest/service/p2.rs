@@ -16,7 +16,8 @@ pub(super) async fn run(
     first: Job,
 ) -> wasmtime::Result<()> {
     let mut store = service.store();
-    let instance = match pre.instantiate_async(&mut store).await {
+    let made = service.env.engine.metrics().instantiating(pre.instantiate_async(&mut store)).await;
+    let instance = match made {
         Ok(instance) => instance,
         Err(error) => {
             let _ = first.end.send(End::of(&error));

@@ -41,7 +41,8 @@ pub(super) async fn run(
             Ok(wasmtime::UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
         }
     });
-    let instance = match pre.instantiate_async(&mut store).await {
+    let made = service.env.engine.metrics().instantiating(pre.instantiate_async(&mut store)).await;
+    let instance = match made {
         Ok(instance) => instance,
         Err(error) => {
             let _ = first.end.send(End::of(&error));
