@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{apt, paths, shell};
+use crate::{apt, guests, paths, shell};
 
 /// What version the binaries say they are; tests/go/kubernetes/go.mod pins the same.
 const KUBERNETES: &str = "v1.37.2";
@@ -125,11 +125,10 @@ fn go_build(bed: &Path, name: &str, module: &str, package: &str) -> Result<()> {
     Ok(())
 }
 
-/// The peer of the bench `http`: `wasmtime serve`, optimised as Coracle is. Only that bench needs it, and it takes
-/// minutes to build.
+/// The peer of the benches of guests, optimised as Coracle is. Only they need it, and it takes minutes to build.
 pub(crate) fn wasmtime(bed: &Path) -> Result<()> {
     let program = bed.join("wasmtime");
-    let place = bed.join(format!("wasmtime-{WASMTIME}"));
+    let place = paths::cache().join(format!("wasmtime-{WASMTIME}"));
     let built = place.join("bin/wasmtime");
     if !built.exists() {
         let mut cargo = Command::new("cargo");
@@ -179,6 +178,7 @@ fn skopeo(bed: &Path) -> Result<()> {
     fs::rename(&unfinished, bed.join("skopeo"))?;
     Ok(())
 }
+
 /// Part of Prometheus; it needs no libraries of its own.
 fn promtool(bed: &Path) -> Result<()> {
     if let Some(installed) = paths::find_program("promtool") {
@@ -199,7 +199,6 @@ fn containers(bed: &Path) -> Result<()> {
     fs::rename(&unfinished, bed.join("containers"))?;
     Ok(())
 }
-
 
 /// `current` leads to the folder made last, for tests that are run without xtask.
 fn make_current(home: &Path, bed: &Path) -> Result<()> {
