@@ -18,6 +18,8 @@ pub mod reason {
     pub const FAILED: &str = "Failed";
     /// A container is being stopped.
     pub const KILLING_CONTAINER: &str = "Killing";
+    /// The node ends a pod to save itself.
+    pub const EVICTED: &str = "Evicted";
     /// A pod has to make room for a critical one.
     pub const PREEMPT_CONTAINER: &str = "Preempting";
     /// A pod has not stopped in time.

@@ -84,6 +84,10 @@ impl Volumes for SimVolumes {
         Ok(())
     }
 
+    async fn empty_dir_usage(&self, _pod_uid: &str, _volume: &str) -> Result<u64, VolumeError> {
+        Ok(0)
+    }
+
     async fn known_pods(&self) -> Result<Vec<String>, VolumeError> {
         self.io_error("read_dir")?;
         Ok(self.mounted.lock().iter().cloned().collect())

@@ -9,6 +9,7 @@
 mod adoption;
 mod atomic_writer;
 mod container_mounts;
+mod disk_usage;
 mod empty_dir;
 mod error;
 mod host_path;

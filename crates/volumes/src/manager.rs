@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 
 use crate::adoption::tokens_on_disk;
 use crate::container_mounts::{Base, MountPlan};
+use crate::disk_usage::disk_usage;
 use crate::empty_dir::EmptyDir;
 use crate::error::{combine, in_volume, io_error, set_up_failed};
 use crate::layout::{Layout, check_uid};
@@ -277,6 +278,11 @@ impl Volumes for VolumeManager {
         self.left_behind.lock().remove(pod_uid);
         self.pods.lock().remove(pod_uid);
         Ok(())
+    }
+
+    async fn empty_dir_usage(&self, pod_uid: &str, volume: &str) -> Result<u64, VolumeError> {
+        let dir = self.layout.volume_dir(check_uid(pod_uid)?, EMPTY_DIR_PLUGIN, volume);
+        blocking(move || disk_usage(&dir)).await
     }
 
     async fn known_pods(&self) -> Result<Vec<String>, VolumeError> {

@@ -214,7 +214,7 @@ impl Kubelet {
             self.recorder.warning(&victim, reason::PREEMPT_CONTAINER, PREEMPTED);
             let preempted = victim.clone();
             let status_fn: PodStatusFn = Arc::new(move |status| preempted_status(&preempted, status));
-            kills.push(kill_pod_now(&self.pod_workers, self.recorder.clone(), victim, status_fn));
+            kills.push(kill_pod_now(&self.pod_workers, self.recorder.clone(), victim, None, status_fn));
         }
         let (pods, queue) = (pending.pods.clone(), self.work_queue.clone());
         self.spawn_admission(async move {
@@ -245,11 +245,12 @@ impl Kubelet {
     }
 }
 
-/// Stops a pod within its own grace period, and says if that takes much longer (`killPodNow`).
-fn kill_pod_now(
+/// Stops a pod within its own grace period, or so many seconds, and says if that takes much longer (`killPodNow`).
+pub(super) fn kill_pod_now(
     workers: &Arc<PodWorkers>,
     recorder: Recorder,
     pod: Arc<Pod>,
+    grace_period_seconds: Option<i64>,
     status_fn: PodStatusFn,
 ) -> impl Future<Output = ()> + use<> {
     let (completed, done) = oneshot::channel();
@@ -257,11 +258,12 @@ fn kill_pod_now(
         completed: Some(completed),
         evict: true,
         pod_status_fn: Some(status_fn),
-        ..KillPodOptions::default()
+        grace_period_seconds_override: grace_period_seconds,
     };
     let update = UpdatePodOptions::new(SyncPodType::Kill, pod.clone());
     workers.update_pod(UpdatePodOptions { kill: Some(kill), ..update });
-    let grace = pod.pod_spec().termination_grace_period_seconds.unwrap_or_default();
+    let own = pod.pod_spec().termination_grace_period_seconds.unwrap_or_default();
+    let grace = grace_period_seconds.unwrap_or(own);
     let timeout = grace.saturating_add(grace / 2).max(MIN_KILL_TIMEOUT);
     async move {
         let timeout = Duration::from_secs(u64::try_from(timeout).unwrap_or_default());

@@ -3,6 +3,7 @@
 mod admit;
 mod bootstrap;
 mod cleanups;
+mod empty_dir_limits;
 mod host;
 #[cfg(feature = "simulation")]
 mod kept;

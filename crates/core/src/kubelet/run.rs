@@ -37,6 +37,7 @@ impl Kubelet {
             tasks.spawn(generator.run());
         }
         tasks.spawn(self.clone().follow_objects());
+        tasks.spawn(self.clone().enforce_empty_dir_limits());
         let kubelet = self.clone();
         tasks.spawn(async move { kubelet.allocation_manager.run(&*kubelet).await });
         tasks.spawn(self.pod_workers.clone().run());

@@ -41,6 +41,9 @@ pub trait Volumes: Send + Sync {
     /// Removes all volumes of a pod, and everything else kept for it. Nothing of the pod runs any more.
     async fn unmount(&self, pod_uid: &str) -> Result<(), VolumeError>;
 
+    /// How many bytes an emptyDir of a pod takes on disk; 0 if it is not there. Looks at every file in it.
+    async fn empty_dir_usage(&self, pod_uid: &str, volume: &str) -> Result<u64, VolumeError>;
+
     /// The UIDs of all pods that have something on disk.
     async fn known_pods(&self) -> Result<Vec<String>, VolumeError>;
 }

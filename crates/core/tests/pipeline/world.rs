@@ -49,6 +49,8 @@ pub struct FakeApi {
     /// Mirror pods that were made.
     pub mirrors_created: Mutex<usize>,
     mounted: Mutex<HashMap<String, usize>>,
+    /// Bytes that empty directories have, by volume.
+    pub used_bytes: Mutex<HashMap<String, u64>>,
 }
 
 impl FakeApi {
@@ -66,6 +68,7 @@ impl FakeApi {
             fresh_node: Mutex::default(),
             mirrors_created: Mutex::default(),
             mounted: Mutex::default(),
+            used_bytes: Mutex::default(),
         })
     }
 
@@ -268,6 +271,9 @@ impl Volumes for FakeApi {
     async fn unmount(&self, uid: &str) -> Result<(), VolumeError> {
         self.mounted.lock().remove(uid);
         Ok(())
+    }
+    async fn empty_dir_usage(&self, _uid: &str, volume: &str) -> Result<u64, VolumeError> {
+        Ok(self.used_bytes.lock().get(volume).copied().unwrap_or_default())
     }
     async fn known_pods(&self) -> Result<Vec<String>, VolumeError> {
         Ok(self.mounted.lock().keys().cloned().collect())
