@@ -36,9 +36,12 @@ impl<K: Clone + Eq + Hash + Ord> WorkQueue<K> {
         self.enqueue_at(key, Instant::now() + delay);
     }
 
-    /// Makes something due at a time.
+    /// Makes something due at a time. What is due already stays so: whoever asked for that has not been heard yet.
     pub fn enqueue_at(&self, key: K, at: Instant) {
         let mut inner = self.inner.lock();
+        if inner.due.get(&key).is_some_and(|old| *old <= Instant::now()) {
+            return;
+        }
         if let Some(old) = inner.due.insert(key.clone(), at) {
             inner.order.remove(&(old, key.clone()));
         }
@@ -96,6 +99,16 @@ impl<K: Clone + Eq + Hash + Ord> WorkQueue<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_due_is_not_put_off() {
+        let queue = WorkQueue::default();
+        queue.enqueue("a", Duration::ZERO);
+        queue.enqueue("a", Duration::from_secs(60));
+        let began = Instant::now();
+        assert_eq!(queue.due().await, ["a"]);
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn an_earlier_pod_wakes_the_waiter_and_the_latest_time_wins() {

@@ -218,7 +218,7 @@ impl PodWorkers {
                 let wait = at.duration_since(clock::now()).max(SignedDuration::ZERO);
                 jitter(wait.unsigned_abs().min(self.options.resync_interval), JITTER)
             }
-            Err(_) => jitter(self.options.back_off_period, JITTER),
+            Err(_) => jitter(self.options.back_off_period.min(self.options.resync_interval), JITTER),
         };
         self.work_queue.enqueue(uid.clone(), delay);
         let mut inner = self.inner.lock();
@@ -303,3 +303,5 @@ impl Inner {
 
 #[cfg(test)]
 mod static_pods;
+#[cfg(test)]
+mod tests;

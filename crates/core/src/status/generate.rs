@@ -63,8 +63,10 @@ pub fn generate_api_pod_status(pod: &Pod, input: &StatusInput<'_>) -> PodStatus 
     let all: Vec<_> = init.iter().chain(&main).cloned().collect();
     let has_initialized = runtime.has_any_active_regular_container_started(pod);
     let computed = get_phase(pod, &all, input.is_terminal, has_initialized);
-    let evicted = input.eviction.map(|_| phase::FAILED);
-    let phase = final_phase(pod, old, evicted.unwrap_or(computed)).to_owned();
+    let phase = final_phase(pod, old, computed);
+    // What has come to its end has no other one.
+    let eviction = input.eviction.filter(|_| !phase::is_terminal(phase));
+    let phase = if eviction.is_some() { phase::FAILED } else { phase }.to_owned();
     let conditions = ConditionInput { pod, statuses: &all, phase: &phase, old };
     let conditions = conditions.generate(runtime, input.resize_conditions);
 
@@ -83,7 +85,7 @@ pub fn generate_api_pod_status(pod: &Pod, input: &StatusInput<'_>) -> PodStatus 
         status.reason = old.reason.clone().or_else(|| pod.pod_status().reason.clone());
         status.message = old.message.clone().or_else(|| pod.pod_status().message.clone());
     }
-    if let Some(eviction) = input.eviction {
+    if let Some(eviction) = eviction {
         status.reason = Some(eviction.reason.to_owned());
         status.message = Some(eviction.message.to_owned());
     }
@@ -165,38 +167,4 @@ fn non_empty<T>(list: Vec<T>) -> Option<Vec<T>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_in_the_order_of_the_nodes_families() {
-        /// Whether it is on the node's network, what the runtime says, the node's addresses, what the pod has.
-        type Case = (bool, &'static [&'static str], &'static [&'static str], &'static [&'static str]);
-        let cases: [Case; 14] = [
-            (false, &[], &["10.0.0.1"], &[]),
-            (false, &["10.0.0.9"], &["10.0.0.1"], &["10.0.0.9"]),
-            (false, &["fd01::9", "10.0.0.9"], &["10.0.0.1"], &["10.0.0.9", "fd01::9"]),
-            (false, &["10.0.0.9", "fd01::9"], &["10.0.0.1"], &["10.0.0.9", "fd01::9"]),
-            (false, &["10.0.0.9", "fd01::9"], &["fd01::1"], &["fd01::9", "10.0.0.9"]),
-            (false, &["10.0.0.9", "10.0.0.8", "fd01::9", "fd01::8"], &["10.0.0.1"], &["10.0.0.9", "fd01::9"]),
-            (false, &["fd01::9", "10.0.0.9"], &[], &["10.0.0.9", "fd01::9"]),
-            (true, &[], &["10.0.0.1"], &["10.0.0.1"]),
-            (true, &[], &["10.0.0.1", "fd01::1"], &["10.0.0.1", "fd01::1"]),
-            (true, &[], &["fd01::1", "10.0.0.1"], &["fd01::1", "10.0.0.1"]),
-            (true, &["192.168.0.1"], &["10.0.0.1"], &["192.168.0.1"]),
-            (true, &["192.168.0.1"], &["10.0.0.1", "fd01::1"], &["192.168.0.1", "fd01::1"]),
-            (
-                true,
-                &["192.168.0.1", "2001:db8::2"],
-                &["10.0.0.1", "fd01::1"],
-                &["192.168.0.1", "2001:db8::2"],
-            ),
-            (true, &[], &["10.0.0.1", "10.0.0.2"], &["10.0.0.1"]),
-        ];
-        for (host_network, runtime, hosts, expected) in cases {
-            let parse = |ips: &[&str]| ips.iter().map(|ip| ip.parse().unwrap()).collect::<Vec<IpAddr>>();
-            let actual = pod_ips(host_network, &parse(runtime), &parse(hosts));
-            assert_eq!(actual, parse(expected), "{host_network} {runtime:?} {hosts:?}");
-        }
-    }
-}
+mod tests;

@@ -82,14 +82,19 @@ impl Counts {
     }
 
     fn add_sidecar(&mut self, status: Option<&ContainerStatus>) {
-        let Some(state) = status.and_then(|s| s.state.as_ref()) else {
+        let Some(status) = status else {
+            self.unknown += 1;
+            return;
+        };
+        let Some(state) = &status.state else {
+            self.pending_sidecars += 1;
             self.unknown += 1;
             return;
         };
         if state.running.is_some() {
             self.running += 1;
-            self.pending_sidecars += usize::from(status.and_then(|s| s.started) != Some(true));
-        } else if state.waiting.is_some() && last_end(status).is_none() {
+            self.pending_sidecars += usize::from(status.started != Some(true));
+        } else if state.waiting.is_some() && last_end(Some(status)).is_none() {
             self.pending_sidecars += 1;
             self.waiting += 1;
         }

@@ -39,11 +39,14 @@ fn is_waiting(status: &ContainerStatus) -> bool {
 
 /// Whether main containers may have run (`hasPodInitialized`).
 fn has_pod_initialized(pod: &Pod, status: &PodStatus) -> bool {
-    let Some(last) = pod.init_containers().last() else { return true };
+    if pod.init_containers().is_empty() {
+        return true;
+    }
     if status.container_statuses.iter().flatten().any(|s| was_terminated(s) || !is_waiting(s)) {
         return true;
     }
     let Some(last_status) = status.init_container_statuses.iter().flatten().last() else { return false };
+    let Some(last) = pod.init_containers().iter().find(|c| c.name == last_status.name) else { return false };
     if is_restartable_init_container(last) {
         let running = last_status.state.as_ref().is_some_and(|s| s.running.is_some());
         return running && last_status.started == Some(true);
@@ -56,4 +59,123 @@ fn has_pod_initialized(pod: &Pod, status: &PodStatus) -> bool {
 fn started_init_containers(statuses: &[ContainerStatus]) -> usize {
     let last = statuses.iter().rposition(|s| !is_waiting(s) || was_terminated(s));
     last.map_or(usize::from(!statuses.is_empty()), |i| i + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A state by its letter: `w`aiting, `r`unning, an exit code, or none; `w0` waits after it ended with 0.
+    fn container(name: &str, state: &str) -> Value {
+        let ended = |code: &str| json!({"terminated": {"exitCode": code.parse::<i32>().unwrap()}});
+        let (state, last) = match state {
+            "w" => (json!({"waiting": {}}), json!({})),
+            "r" => (json!({"running": {}}), json!({})),
+            "none" => (json!({}), json!({})),
+            "none0" => (json!({}), ended("0")),
+            state => match state.strip_prefix('w') {
+                Some(code) => (json!({"waiting": {}}), ended(code)),
+                None => (ended(state), json!({})),
+            },
+        };
+        json!({"name": name, "image": "", "imageID": "", "ready": true, "restartCount": 0,
+            "state": state, "lastState": last})
+    }
+
+    /// What became of containers: `lost`, `w`aiting, or the exit code that was known.
+    fn told(statuses: &Option<Vec<ContainerStatus>>) -> String {
+        let told = statuses.iter().flatten().map(|status| match status.state.as_ref() {
+            Some(state) if state.waiting.is_some() => "w".to_owned(),
+            Some(state) => match &state.terminated {
+                Some(end) if end.reason.as_deref() == Some("ContainerStatusUnknown") => {
+                    assert_eq!((end.exit_code, end.message.as_deref()), (137, Some(LOST)));
+                    "lost".to_owned()
+                }
+                Some(end) => end.exit_code.to_string(),
+                None => "other".to_owned(),
+            },
+            None => "none".to_owned(),
+        });
+        told.collect::<Vec<_>>().join(" ")
+    }
+
+    fn terminate(init: &str, main: &str, phase: &str, is_static: bool) -> (String, String, String) {
+        let list = |states: &str, prefix: &str| -> Vec<Value> {
+            states
+                .split_whitespace()
+                .enumerate()
+                .map(|(i, s)| container(&format!("{prefix}{i}"), s))
+                .collect()
+        };
+        let (init, main) = (list(init, "init-"), list(main, ""));
+        let source = is_static.then_some("file");
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"annotations": {"kubernetes.io/config.source": source.unwrap_or("api")}},
+            "spec": {"initContainers": init.iter().map(|c| json!({"name": c["name"]})).collect::<Vec<_>>(),
+                "containers": main.iter().map(|c| json!({"name": c["name"]})).collect::<Vec<_>>()},
+            "status": {"phase": phase, "initContainerStatuses": init, "containerStatuses": main}}))
+        .unwrap();
+        let status = terminated_status(&pod, pod.pod_status().clone());
+        let phase = status.phase.unwrap_or_default();
+        (told(&status.init_container_statuses), told(&status.container_statuses), phase)
+    }
+
+    /// `TestTerminatePod`, `TestTerminatePodWaiting` and `TestTerminatePod_DefaultUnknownStatus`.
+    #[test]
+    fn what_may_have_run_has_an_end() {
+        let cases = [
+            ("none 0 3", "none 2 0", "lost 0 3", "lost 2 0"),
+            ("none 0 w", "none 2 w", "lost 0 w", "lost 2 lost"),
+            ("", "2", "", "2"),
+            // last termination state set
+            ("", "w2", "", "lost"),
+            // no previous state
+            ("", "w", "", "lost"),
+            // uninitialized pod defaults the first init container
+            ("w", "w", "lost", "w"),
+            // uninitialized pod defaults only the first init container
+            ("w w", "w", "lost w", "w"),
+            // uninitialized pod defaults gaps
+            ("w w 1 w", "w", "lost lost 1 w", "w"),
+            // failed last container is uninitialized
+            ("w w 1", "w", "lost lost 1", "w"),
+            // successful last container is initialized
+            ("w w 0", "w", "lost lost 0", "lost"),
+            // successful last previous container is initialized, and container state is overwritten
+            ("w w w0", "w", "lost lost lost", "lost"),
+            // running container proves initialization
+            ("w", "r", "lost", "lost"),
+            // evidence of terminated container proves initialization
+            ("w", "0", "lost", "0"),
+            // evidence of previously terminated container proves initialization
+            ("w", "none0", "lost", "lost"),
+        ];
+        for (init, main, init_after, main_after) in cases {
+            let (init_told, main_told, phase) = terminate(init, main, "Running", false);
+            assert_eq!(
+                (init_told.as_str(), main_told.as_str()),
+                (init_after, main_after),
+                "{init:?} {main:?}"
+            );
+            assert_eq!(phase, "Failed");
+        }
+    }
+
+    /// `TestTerminatePod_EnsurePodPhaseIsTerminal`.
+    #[test]
+    fn the_phase_is_terminal() {
+        for (before, after) in [
+            ("Pending", "Failed"),
+            ("Running", "Failed"),
+            ("Succeeded", "Succeeded"),
+            ("Failed", "Failed"),
+            ("Unknown", "Failed"),
+            ("SomeUnknownPhase", "Failed"),
+        ] {
+            assert_eq!(terminate("", "", before, false).2, after, "{before}");
+        }
+        assert_eq!(terminate("", "r", "Running", true).2, "Running", "a static one may come back");
+    }
 }

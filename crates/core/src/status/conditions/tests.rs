@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::kuberuntime::test_support::{change, exit, remove, runtime_of};
 
 /// A pod of these containers (`x…` are init containers, `y…` sidecars), and what follows from their states.
 fn conditions(containers: &str, phase: &str, gates: &[(&str, Option<&str>)]) -> PodStatus {
@@ -208,5 +209,121 @@ fn need_to_reconcile_pod_readiness() {
                 "image": "", "imageID": "", "ready": true, "restartCount": 0}]}}))
         .unwrap();
         assert_eq!(needs_to_reconcile_readiness(&pod), expected, "{gates} {conditions}");
+    }
+}
+
+/// One of those that follow from what the runtime has: `status reason message`.
+fn from_runtime(pod: &Pod, runtime: &RuntimePod, phase: &str, old: &PodStatus, kind: &str) -> String {
+    let input = ConditionInput { pod, statuses: &[], phase, old };
+    let conditions = input.generate(runtime, &[]);
+    let found = conditions.iter().find(|c| c.type_ == kind).unwrap();
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    format!("{} {} {}", found.status, text(&found.reason), text(&found.message)).trim_end().to_owned()
+}
+
+#[test]
+fn generate_pod_ready_to_start_containers_condition() {
+    use coracle_provider::{NetworkMode, SandboxState, SandboxStatus};
+    type Change = fn(&mut RuntimePod);
+    fn sandbox(runtime: &mut RuntimePod) -> &mut SandboxStatus {
+        std::sync::Arc::make_mut(&mut runtime.sandboxes[0].status)
+    }
+    let cases: [(&str, bool, Change, &str); 7] = [
+        ("Empty pod status", false, |r| r.sandboxes.clear(), "no pod sandbox exists"),
+        (
+            "Pod sandbox status not ready",
+            false,
+            |r| sandbox(r).state = SandboxState::NotReady,
+            "pod sandbox is not ready",
+        ),
+        (
+            "Pod with multiple ready sandboxes",
+            false,
+            |r| r.sandboxes.push(r.sandboxes[0].clone()),
+            "multiple pod sandboxes are ready and need to be reconciled",
+        ),
+        (
+            "Pod sandbox status ready but network namespace mode changed",
+            true,
+            |_| {},
+            "network namespace mode changed and sandbox needs to be recreated",
+        ),
+        (
+            "Pod sandbox status ready but no IP configured",
+            false,
+            |r| sandbox(r).network.ips.clear(),
+            "pod sandbox has no IP address",
+        ),
+        ("Pod sandbox status ready and IP configured", false, |_| {}, ""),
+        (
+            "a sandbox on the node's network needs no IP",
+            true,
+            |r| {
+                sandbox(r).network.mode = NetworkMode::Node;
+                sandbox(r).network.ips.clear();
+            },
+            "",
+        ),
+    ];
+    for (name, host_network, change, message) in cases {
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"uid": "u", "generation": 7},
+            "spec": {"containers": [{"name": "a"}], "hostNetwork": host_network}}))
+        .unwrap();
+        let mut runtime = runtime_of(&pod);
+        change(&mut runtime);
+        let kind = "PodReadyToStartContainers";
+        let told = from_runtime(&pod, &runtime, "Running", &PodStatus::default(), kind);
+        let expected = if message.is_empty() {
+            "True".to_owned()
+        } else {
+            format!("False PodSandboxNotReady {message}")
+        };
+        assert_eq!(told, expected, "{name}");
+    }
+}
+
+#[test]
+fn generate_all_containers_restarting_condition() {
+    let rule = json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}]);
+    let trigger = json!({"name": "trigger", "restartPolicy": "Never", "restartPolicyRules": rule});
+    let pod: Pod = serde_json::from_value(
+        json!({"metadata": {"uid": "u"}, "spec": {"containers": [{"name": "container1"}, trigger]}}),
+    )
+    .unwrap();
+    let started = "True RestartAllContainersStarted container exited with restart policy rule";
+    type Change = fn(&mut RuntimePod);
+    let nothing: Change = |r| r.containers.clear();
+    let cases: [(&str, Change, bool, &str, &str); 8] = [
+        ("pod pending", nothing, false, "Pending", "False"),
+        ("pod failed", nothing, false, "Failed", "False PodFailed"),
+        ("pod succeeded", nothing, false, "Succeeded", "False PodCompleted"),
+        (
+            "container triggers RestartAllContainers rule",
+            |r| exit(r, "trigger", 42),
+            false,
+            "Running",
+            started,
+        ),
+        (
+            "container triggres RestartAllContainers rule, cleaning up",
+            |r| {
+                exit(r, "container1", 0);
+                exit(r, "trigger", 42);
+            },
+            true,
+            "Running",
+            started,
+        ),
+        ("container triggres RestartAllContainers rule, cleaned up", nothing, true, "Pending", "False"),
+        ("one of them is gone", |r| remove(r, &["trigger"]), true, "Running", started),
+        ("another exit code", |r| change(r, "trigger", |s| s.exit_code = 1), false, "Running", "False"),
+    ];
+    for (name, change, was_restarting, phase, expected) in cases {
+        let mut runtime = runtime_of(&pod);
+        change(&mut runtime);
+        let old = was_restarting.then(|| json!([{"type": "AllContainersRestarting", "status": "True"}]));
+        let old: PodStatus = serde_json::from_value(json!({"conditions": old})).unwrap();
+        let told = from_runtime(&pod, &runtime, phase, &old, "AllContainersRestarting");
+        assert_eq!(told, expected, "{name}");
     }
 }

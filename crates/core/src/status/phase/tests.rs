@@ -4,7 +4,8 @@ use serde_json::json;
 
 use super::*;
 
-/// The phase of a pod that is written as `name[!restartPolicy]=state …`: `x…` are init containers, `y…` sidecars.
+/// The phase of a pod that is written as `name[!restartPolicy][+]=state …`: `x…` are init containers, `y…` sidecars, and
+/// `+` those whose exit with 42 restarts all containers.
 fn phase_of(policy: &str, containers: &str, is_terminal: bool, has_initialized: bool) -> &'static str {
     let (mut init, mut main, mut statuses) = (Vec::new(), Vec::new(), Vec::new());
     for container in containers.split_whitespace() {
@@ -13,8 +14,12 @@ fn phase_of(policy: &str, containers: &str, is_terminal: bool, has_initialized: 
             Some((name, policy)) => (name, Some(policy)),
             None => (name, name.starts_with('y').then_some("Always")),
         };
+        let rules = own_policy.is_some_and(|policy| policy.ends_with('+')).then(
+            || json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}]),
+        );
+        let own_policy = own_policy.map(|policy| policy.trim_end_matches('+'));
         let list = if name.starts_with(['x', 'y']) { &mut init } else { &mut main };
-        list.push(json!({"name": name, "restartPolicy": own_policy}));
+        list.push(json!({"name": name, "restartPolicy": own_policy, "restartPolicyRules": rules}));
         let ended = |code: i32| json!({"terminated": {"exitCode": code}});
         let (state, last, started) = match state {
             "none" => continue,
@@ -25,6 +30,11 @@ fn phase_of(policy: &str, containers: &str, is_terminal: bool, has_initialized: 
             "waiting-after-1" => (json!({"waiting": {}}), ended(-1), None),
             "succeeded" => (ended(0), json!(null), None),
             "failed" => (ended(-1), json!(null), None),
+            "failed-42" => (ended(42), json!(null), None),
+            "restarting" => {
+                let end = json!({"terminated": {"exitCode": 137, "reason": "RestartingAllContainers"}});
+                (json!({"waiting": {}}), end, None)
+            }
             other => panic!("no state {other}"),
         };
         statuses.push(json!({"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0,
@@ -173,6 +183,28 @@ fn restart_policies_of_containers() {
         ("Always", "x!Never=failed a=none", false, true, "Failed"),
         ("Never", "x!OnFailure=failed a=none", false, true, "Pending"),
         ("Never", "x!Always=failed a=none", false, true, "Pending"),
+    ]);
+}
+
+/// `TestPodPhaseWithRestartAllContainers`.
+#[test]
+fn restart_all_containers() {
+    check(&[
+        ("Never", "a!Never+=failed-42", false, true, "Running"),
+        ("Never", "x!Never+=failed-42", false, true, "Pending"),
+        ("Never", "y!Always+=failed-42 a=waiting", false, true, "Pending"),
+        ("Never", "y!Always+=failed-42 x=waiting a=waiting", false, true, "Pending"),
+        ("Never", "a!Never+=restarting", false, true, "Running"),
+        ("Never", "x!Never+=restarting", false, true, "Pending"),
+        ("Never", "y!Always+=restarting a=waiting", false, true, "Pending"),
+        ("Never", "y!Always+=restarting x=none a=waiting", false, true, "Pending"),
+        ("Never", "x=succeeded a!Never+=restarting", false, true, "Running"),
+        ("Never", "x=failed a!Never+=restarting", false, true, "Failed"),
+        ("Never", "x!Never+=failed-42 a=waiting", false, true, "Pending"),
+        ("Never", "x!Never+=succeeded a=waiting", false, true, "Pending"),
+        ("Never", "y!Always+=restarting a=restarting", false, true, "Running"),
+        ("Never", "y!Always+=running a=restarting", false, true, "Running"),
+        ("Never", "y!Always+=running x=none a=waiting", false, true, "Pending"),
     ]);
 }
 
