@@ -260,6 +260,7 @@ impl Kubelet {
 
     /// Sets the status of a pod. Its probes look at it at once: they follow the start and the end of its containers.
     fn set_pod_status(&self, pod: &Arc<Pod>, status: PodStatus) {
+        self.startup.status_set(&pod.uid(), &status);
         self.status_manager.set_pod_status(pod, status);
         self.probe_manager.pod_status_set(&pod.uid());
     }
@@ -269,7 +270,6 @@ impl Kubelet {
         ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Node".to_owned()),
-        self.startup.status_set(&pod.uid(), &status);
             name: Some(self.options.node_name.clone()),
             uid: self.objects.node().and_then(|node| node.metadata.uid.clone()),
             ..ObjectReference::default()

@@ -63,10 +63,11 @@ pub fn generate_api_pod_status(pod: &Pod, input: &StatusInput<'_>) -> PodStatus 
     let all: Vec<_> = init.iter().chain(&main).cloned().collect();
     let has_initialized = runtime.has_any_active_regular_container_started(pod);
     let computed = get_phase(pod, &all, input.is_terminal, has_initialized);
-    let phase = final_phase(pod, old, computed);
-    // What has come to its end has no other one.
-    let eviction = input.eviction.filter(|_| !phase::is_terminal(phase));
-    let phase = if eviction.is_some() { phase::FAILED } else { phase }.to_owned();
+    // A pod that has ended is not ended by its deadline as well.
+    let has_ended = [pod.phase(), old.phase.as_deref().unwrap_or_default()].into_iter().any(phase::is_terminal);
+    let eviction = input.eviction.filter(|_| !has_ended);
+    let evicted = eviction.map(|_| phase::FAILED);
+    let phase = final_phase(pod, old, evicted.unwrap_or(computed)).to_owned();
     let conditions = ConditionInput { pod, statuses: &all, phase: &phase, old };
     let conditions = conditions.generate(runtime, input.resize_conditions);
 
