@@ -24,6 +24,7 @@ pub mod machine;
 pub mod metrics;
 pub mod mirror_pods;
 pub mod nodestatus;
+mod oom_score;
 pub mod pleg;
 pub mod pod;
 pub mod pod_cache;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_provider::Provider;
+use coracle_provider::{ArtifactKind, Provider};
 
 use crate::pod_cache::ProviderName;
 
@@ -35,12 +35,14 @@ impl Providers {
         self.all.iter()
     }
 
-    /// The provider for a RuntimeClass handler; the default one for none.
+    /// The provider for a RuntimeClass handler; the default one for none. A handler that nobody names is for who runs Linux
+    /// containers: such a runtime has its own, and does not say which.
     pub fn for_handler(&self, handler: &str) -> Option<&Arc<dyn Provider>> {
         let found = if handler.is_empty() {
             self.all.first()
         } else {
-            self.all.iter().find(|p| p.handlers.iter().any(|h| h == handler))
+            let named = self.all.iter().find(|p| p.handlers.iter().any(|h| h == handler));
+            named.or_else(|| self.all.iter().find(|p| p.provider.runs() == ArtifactKind::RootFs))
         };
         found.map(|p| &p.provider)
     }

@@ -498,7 +498,9 @@ impl ImageService for FakeProvider {
         if image.image.is_empty() {
             return Err(Error::new(ErrorKind::InvalidImageName, "the image reference is empty"));
         }
-        Ok(self.state.lock().images.get(&image.image).cloned())
+        let state = self.state.lock();
+        let by_id = || state.images.values().find(|it| it.id == image.image);
+        Ok(state.images.get(&image.image).or_else(by_id).cloned())
     }
 
     async fn list_images(&self) -> Result<Vec<Image>> {

@@ -32,8 +32,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, EventStream};
 pub use image::{ArtifactKind, FsUsage, Image, ImageSpec, PullProgress, PullRequest, RegistryAuth, Secret};
 pub use linux::{
-    Capabilities, HugepageLimit, LinuxContainerConfig, LinuxSandboxConfig, LinuxSecurityContext,
-    NamespaceMode, SeLinuxOptions, SecurityProfile, SupplementalGroupsPolicy,
+    Capabilities, LinuxContainerConfig, LinuxSandboxConfig, LinuxSecurityContext, NamespaceMode,
+    SeLinuxOptions, SecurityProfile, SupplementalGroupsPolicy,
 };
 pub use revision::{Revision, RevisionCounter};
 pub use sandbox::{

@@ -107,24 +107,11 @@ pub struct LinuxSandboxConfig {
     pub security: LinuxSecurityContext,
 }
 
-/// How much of the pages of one size a container may use.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HugepageLimit {
-    /// `2MB`, `1GB`.
-    pub page_size: String,
-    /// Bytes.
-    pub limit: u64,
-}
-
 /// A container on Linux.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinuxContainerConfig {
     /// From -1000, never killed for want of memory, to 1000, the first.
     pub oom_score_adj: i64,
-    /// Limits of huge pages.
-    pub hugepage_limits: Vec<HugepageLimit>,
-    /// Files of control groups v2 and what to write to them.
-    pub unified: BTreeMap<String, String>,
     /// Who and what.
     pub security: LinuxSecurityContext,
 }

@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use coracle_provider::ArtifactKind;
 use k8s_openapi::api::core::v1::{Node, Pod};
 
 use crate::ports::Volumes;
@@ -40,6 +41,8 @@ pub struct PodAdmitAttributes<'a> {
     pub other_pods: &'a [Arc<Pod>],
     /// This node; none without a cluster, where nothing is asked of labels, taints and resources.
     pub node: Option<&'a Node>,
+    /// What its runtime runs; none if that is not known, or the pod was let in before.
+    pub runs: Option<ArtifactKind>,
 }
 
 /// Why a pod does not fit. What is only about room, a critical pod may make.
@@ -117,15 +120,15 @@ impl Admission {
     }
 
     /// Whether a pod asks for nothing that this kubelet cannot do, whatever else is on the node.
-    pub fn check_features(&self, pod: &Pod) -> Result<(), Rejection> {
-        unsupported::check(pod)?;
+    fn check_features(&self, pod: &Pod, runs: Option<ArtifactKind>) -> Result<(), Rejection> {
+        unsupported::check(pod, runs)?;
         self.volumes.check(pod).map_err(unsupported::rejection)?;
-        security::check(pod)
+        security::check(pod, runs)
     }
 
     /// Whether a pod is taken (`canAdmitPod`).
     pub fn can_admit_pod(&self, attributes: &PodAdmitAttributes<'_>) -> Result<(), NotAdmitted> {
-        self.check_features(attributes.pod).map_err(NotAdmitted::Rejected)?;
+        self.check_features(attributes.pod, attributes.runs).map_err(NotAdmitted::Rejected)?;
         predicates::check_node(attributes).map_err(NotAdmitted::Rejected)?;
         let failures = predicates::general_filter(attributes, self.max_pods);
         if failures.is_empty() { Ok(()) } else { Err(NotAdmitted::DoesNotFit(failures)) }

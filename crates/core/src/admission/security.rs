@@ -1,6 +1,7 @@
-//! What of the kernel's protection a pod asks for and no runtime here gives (upstream: `pkg/kubelet/sysctl/allowlist.go`,
-//! `pkg/security/apparmor/validate.go`).
+//! What of the kernel's settings and protection a pod asks for and its runtime does not give (upstream:
+//! `pkg/kubelet/sysctl/allowlist.go`, `pkg/security/apparmor/validate.go`).
 
+use coracle_provider::ArtifactKind;
 use k8s_openapi::api::core::v1::{AppArmorProfile, Pod};
 
 use super::Rejection;
@@ -9,19 +10,52 @@ use crate::pod::{PodExt, phase};
 const UNCONFINED: &str = "Unconfined";
 const APPARMOR_ANNOTATION_PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
 
-/// Refuses sysctls, and AppArmor profiles that would have to be enforced.
-pub(super) fn check(pod: &Pod) -> Result<(), Rejection> {
+/// Settings that a pod may have of its own on Linux (`SafeSysctlAllowlist`).
+const SAFE_SYSCTLS: [&str; 12] = [
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+];
+
+/// Refuses sysctls that the pod cannot have, and AppArmor profiles that would have to be enforced.
+pub(super) fn check(pod: &Pod, runs: Option<ArtifactKind>) -> Result<(), Rejection> {
     let context = pod.pod_spec().security_context.as_ref();
-    // None is on the list of those that may be set.
-    if let Some(sysctl) = context.and_then(|c| c.sysctls.as_ref()?.first()) {
-        let message = format!("forbidden sysctl: {:?} not allowlisted", sysctl.name);
-        return Err(Rejection::new("SysctlForbidden", message));
+    let sysctls = context.and_then(|c| c.sysctls.as_ref()).into_iter().flatten();
+    for sysctl in sysctls {
+        check_sysctl(pod, &sysctl.name, runs).map_err(|why| {
+            Rejection::new("SysctlForbidden", format!("forbidden sysctl: {:?} {why}", sysctl.name))
+        })?;
     }
     // A pod that runs already is what it is.
     let is_new = pod.phase().is_empty() || pod.phase() == phase::PENDING;
     if is_new && is_apparmor_required(pod) {
         let message = "Cannot enforce AppArmor: no runtime of this node has it";
         return Err(Rejection::new("AppArmor", message));
+    }
+    Ok(())
+}
+
+/// `validateSysctl`. No setting can be had by WebAssembly.
+fn check_sysctl(pod: &Pod, name: &str, runs: Option<ArtifactKind>) -> Result<(), &'static str> {
+    let name = name.replace('/', ".");
+    if runs == Some(ArtifactKind::Wasm) || !SAFE_SYSCTLS.contains(&name.as_str()) {
+        return Err("not allowlisted");
+    }
+    let spec = pod.pod_spec();
+    if name.starts_with("net.") && pod.is_host_network() {
+        return Err("not allowed with host net enabled");
+    }
+    if name.starts_with("kernel.shm") && spec.host_ipc == Some(true) {
+        return Err("not allowed with host ipc enabled");
     }
     Ok(())
 }
@@ -41,4 +75,36 @@ fn is_apparmor_required(pod: &Pod) -> bool {
     let annotations = pod.metadata.annotations.iter().flatten();
     let mut profiles = annotations.filter(|(key, _)| key.starts_with(APPARMOR_ANNOTATION_PREFIX));
     profiles.any(|(_, profile)| profile != "unconfined")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// `TestAllowlist`.
+    #[test]
+    fn sysctls_of_the_pods_own_are_allowed_on_linux() {
+        let check = |spec: serde_json::Value, name: &str, runs| {
+            let mut pod = json!({ "spec": spec });
+            pod["spec"]["containers"] = json!([]);
+            pod["spec"]["securityContext"] = json!({ "sysctls": [{ "name": name, "value": "1" }] });
+            let pod: Pod = serde_json::from_value(pod).unwrap();
+            super::check(&pod, Some(runs)).map_err(|rejection| rejection.message)
+        };
+        let linux = ArtifactKind::RootFs;
+        assert_eq!(check(json!({}), "kernel.shm_rmid_forced", linux), Ok(()));
+        assert_eq!(check(json!({}), "net/ipv4/tcp_syncookies", linux), Ok(()));
+        let refused = [
+            (json!({}), "kernel.msgmax", "forbidden sysctl: \"kernel.msgmax\" not allowlisted"),
+            (json!({ "hostNetwork": true }), "net.ipv4.tcp_syncookies", "not allowed with host net enabled"),
+            (json!({ "hostIPC": true }), "kernel.shm_rmid_forced", "not allowed with host ipc enabled"),
+        ];
+        for (spec, name, words) in refused {
+            let message = check(spec, name, linux).unwrap_err();
+            assert!(message.contains(words), "{message}");
+        }
+        assert!(check(json!({}), "net.ipv4.tcp_syncookies", ArtifactKind::Wasm).is_err());
+    }
 }

@@ -29,7 +29,7 @@ fn asks_for(requests: Value) -> Value {
 
 fn filter(pod: &Pod, others: Vec<Pod>, node: &Node) -> Vec<PredicateFailure> {
     let others: Vec<_> = others.into_iter().map(Arc::new).collect();
-    general_filter(&PodAdmitAttributes { pod, other_pods: &others, node: Some(node) }, 110)
+    general_filter(&PodAdmitAttributes { pod, other_pods: &others, node: Some(node), runs: None }, 110)
 }
 
 fn insufficient(resource: &str, requested: i64, used: i64, capacity: i64) -> PredicateFailure {
@@ -191,7 +191,7 @@ fn a_node_has_room_for_so_many_pods() {
     let info = NodeInfo::new(None, [&one]);
     assert_eq!((info.pods, info.allowed_pods), (1, None));
     let others = [Arc::new(one)];
-    let nowhere = PodAdmitAttributes { pod: &new, other_pods: &others, node: None };
+    let nowhere = PodAdmitAttributes { pod: &new, other_pods: &others, node: None, runs: None };
     assert_eq!(general_filter(&nowhere, 2), []);
     assert_eq!(general_filter(&nowhere, 1), [insufficient("pods", 1, 1, 1)]);
 }
@@ -211,7 +211,7 @@ fn pods_of_another_operating_system_are_refused() {
     let node = node(json!({"metadata": {"labels": {"kubernetes.io/os": "dummyOS"}}}));
     for (object, expected) in cases {
         let pod = pod(object.clone());
-        let attributes = PodAdmitAttributes { pod: &pod, other_pods: &[], node: Some(&node) };
+        let attributes = PodAdmitAttributes { pod: &pod, other_pods: &[], node: Some(&node), runs: None };
         let reason = check_node(&attributes).err().map(|r| r.reason).unwrap_or_default();
         assert_eq!(reason, expected, "{object}");
     }
@@ -229,7 +229,7 @@ fn strict_groups_need_a_node_that_has_them() {
     for (context, has, expected) in cases {
         let pod = pod(json!({"spec": {"containers": [], "securityContext": context}}));
         let node = node(json!({"status": {"features": {"supplementalGroupsPolicy": has}}}));
-        let attributes = PodAdmitAttributes { pod: &pod, other_pods: &[], node: Some(&node) };
+        let attributes = PodAdmitAttributes { pod: &pod, other_pods: &[], node: Some(&node), runs: None };
         assert_eq!(check_node(&attributes).is_ok(), expected, "{context} {has}");
     }
 }
@@ -289,7 +289,10 @@ fn what_the_kernel_would_have_to_enforce_is_refused() {
         ),
     ];
     for (security, annotations, phase, expected) in cases {
-        let refused = super::security::check(&with(security.clone(), annotations.clone(), phase));
+        let refused = super::security::check(
+            &with(security.clone(), annotations.clone(), phase),
+            Some(coracle_provider::ArtifactKind::Wasm),
+        );
         let reason = refused.err().map(|r| r.reason).unwrap_or_default();
         assert_eq!(reason, expected, "{security} {annotations} {phase}");
     }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use coracle_provider::ArtifactKind;
 use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod};
 
 use super::Rejection;
@@ -11,8 +12,8 @@ use crate::pod::PodExt;
 const FEATURE_UNSUPPORTED: &str = "PodFeatureUnsupported";
 
 /// Refuses the first thing that is not there, by name.
-pub(super) fn check(pod: &Pod) -> Result<(), Rejection> {
-    unsupported_feature(pod).map_or(Ok(()), |message| Err(rejection(message)))
+pub(super) fn check(pod: &Pod, runs: Option<ArtifactKind>) -> Result<(), Rejection> {
+    unsupported_feature(pod, runs).map_or(Ok(()), |message| Err(rejection(message)))
 }
 
 /// A refusal for want of a feature.
@@ -20,13 +21,15 @@ pub(super) fn rejection(message: String) -> Rejection {
     Rejection { reason: Cow::Borrowed(FEATURE_UNSUPPORTED), message }
 }
 
-fn unsupported_feature(pod: &Pod) -> Option<String> {
+fn unsupported_feature(pod: &Pod, runs: Option<ArtifactKind>) -> Option<String> {
     let spec = pod.pod_spec();
+    let (is_wasm, is_linux) = (runs == Some(ArtifactKind::Wasm), runs == Some(ArtifactKind::RootFs));
     let on = |flag: Option<bool>| flag.unwrap_or(false);
     let pod_level = [
-        (on(spec.host_pid), "spec.hostPID"),
-        (on(spec.host_ipc), "spec.hostIPC"),
-        (on(spec.share_process_namespace), "spec.shareProcessNamespace"),
+        (is_wasm && on(spec.host_pid), "spec.hostPID"),
+        (is_wasm && on(spec.host_ipc), "spec.hostIPC"),
+        (is_wasm && on(spec.share_process_namespace), "spec.shareProcessNamespace"),
+        (is_linux && spec.host_aliases.as_ref().is_some_and(|it| !it.is_empty()), "spec.hostAliases"),
         (spec.host_users == Some(false), "spec.hostUsers: false"),
         (spec.resource_claims.as_ref().is_some_and(|c| !c.is_empty()), "spec.resourceClaims"),
         (
@@ -40,19 +43,22 @@ fn unsupported_feature(pod: &Pod) -> Option<String> {
     let init = pod.init_containers().iter().map(|c| ("initContainers", c));
     let main = pod.containers().iter().map(|c| ("containers", c));
     init.chain(main).find_map(|(list, container)| {
-        let field = unsupported_container_field(container)?;
+        let field = unsupported_container_field(container, is_wasm)?;
         Some(refusal(&format!("spec.{list}[{}].{field}", container.name)))
     })
 }
 
-fn unsupported_container_field(container: &Container) -> Option<&'static str> {
+fn unsupported_container_field(container: &Container, is_wasm: bool) -> Option<&'static str> {
     let on = |flag: Option<bool>| flag.unwrap_or(false);
     let security = container.security_context.as_ref();
     let fields = [
         (container.lifecycle.as_ref().is_some_and(|l| l.stop_signal.is_some()), "lifecycle.stopSignal"),
         (container.volume_devices.as_ref().is_some_and(|d| !d.is_empty()), "volumeDevices"),
-        (container.ports.iter().flatten().any(is_sctp_host_port), "ports with a hostPort for SCTP"),
-        (security.is_some_and(|s| on(s.privileged)), "securityContext.privileged"),
+        (
+            is_wasm && container.ports.iter().flatten().any(is_sctp_host_port),
+            "ports with a hostPort for SCTP",
+        ),
+        (is_wasm && security.is_some_and(|s| on(s.privileged)), "securityContext.privileged"),
     ];
     fields.iter().find(|(used, _)| *used).map(|(_, field)| *field)
 }
@@ -76,7 +82,32 @@ mod tests {
         let pod: Pod = serde_json::from_value(json!({"spec": {"containers": [
             {"name": "a", "image": "i", "lifecycle": {"stopSignal": "SIGUSR1"}}]}}))
         .unwrap();
-        let message = unsupported_feature(&pod).unwrap();
+        let message = unsupported_feature(&pod, None).unwrap();
         assert!(message.starts_with("spec.containers[a].lifecycle.stopSignal is not supported"), "{message}");
+    }
+
+    /// What one kind of runtime has, the other may lack.
+    #[test]
+    fn what_a_runtime_lacks_is_refused_there_alone() {
+        let refused = |spec: serde_json::Value, runs| {
+            let pod: Pod = serde_json::from_value(json!({ "spec": spec })).unwrap();
+            unsupported_feature(&pod, Some(runs)).is_some()
+        };
+        let privileged = json!([{ "name": "c", "image": "i", "securityContext": { "privileged": true } }]);
+        let plain = json!([{ "name": "c", "image": "i" }]);
+        let aliases = json!([{ "ip": "10.0.0.1", "hostnames": ["a"] }]);
+        let cases = [
+            (json!({ "containers": plain, "hostPID": true }), true, false),
+            (json!({ "containers": plain, "hostIPC": true }), true, false),
+            (json!({ "containers": plain, "shareProcessNamespace": true }), true, false),
+            (json!({ "containers": privileged }), true, false),
+            (json!({ "containers": plain, "hostAliases": aliases }), false, true),
+            (json!({ "containers": plain, "hostUsers": false }), true, true),
+            (json!({ "containers": plain }), false, false),
+        ];
+        for (spec, by_wasm, by_linux) in cases {
+            assert_eq!(refused(spec.clone(), ArtifactKind::Wasm), by_wasm, "{spec}");
+            assert_eq!(refused(spec.clone(), ArtifactKind::RootFs), by_linux, "{spec}");
+        }
     }
 }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_provider::ArtifactKind;
 use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -38,6 +39,10 @@ struct Pending {
 }
 
 enum State {
+    /// Its RuntimeClass is read, to know what its runtime has.
+    ReadingClass,
+    /// What its runtime runs, if that can be known.
+    ClassRead(Option<ArtifactKind>),
     /// The labels of the Node did not match: it is read anew, they may have changed a moment ago.
     ReadingNode,
     /// The Node as it is.
@@ -54,6 +59,12 @@ impl PendingAdmissions {
     /// Whether the pod is not to start yet.
     pub(super) fn contains(&self, uid: &str) -> bool {
         self.pods.lock().iter().any(|p| &*p.uid == uid)
+    }
+
+    /// Who waits.
+    #[cfg(feature = "simulation")]
+    pub(super) fn uids(&self) -> Vec<PodUid> {
+        self.pods.lock().iter().map(|p| p.uid.clone()).collect()
     }
 
     /// Says whether the pod was there.
@@ -85,8 +96,8 @@ impl PendingAdmissions {
         let blocked = pods.iter().any(|p| matches!(p.state, State::MakingRoom));
         let goes_on = |p: &Pending| match p.state {
             State::NodeRead(_) | State::RoomMade => true,
-            State::AfterOthers => !blocked,
-            State::ReadingNode | State::MakingRoom => false,
+            State::AfterOthers | State::ClassRead(_) => !blocked,
+            State::ReadingClass | State::ReadingNode | State::MakingRoom => false,
         };
         pods.iter().position(goes_on).map(|i| pods.remove(i))
     }
@@ -110,8 +121,7 @@ impl Kubelet {
         } else if self.pending_admissions.is_making_room() {
             self.pending_admissions.add(uid, State::AfterOthers);
         } else {
-            let node = self.objects.node();
-            self.judge(pod, node.as_ref(), false);
+            self.judge_when_known(pod);
         }
     }
 
@@ -129,27 +139,44 @@ impl Kubelet {
             match state {
                 _ if phase::is_terminal(pod.phase()) => self.update_worker(pod, SyncPodType::Create),
                 State::RoomMade => self.start_admitted(pod),
-                State::NodeRead(node) => self.judge(pod, node.as_ref(), true),
-                _ => self.judge(pod, self.objects.node().as_ref(), false),
+                // Its features have been looked at before the Node was read.
+                State::NodeRead(node) => self.judge(pod, node.as_ref(), true, None),
+                State::ClassRead(runs) => self.judge(pod, self.objects.node().as_ref(), false, runs),
+                _ => self.judge_when_known(pod),
             }
         }
     }
 
-    /// Whether an agent on this node has let the pod in before: it has written a status, or a runtime knows the pod.
-    /// Then it is not asked again for what may have changed since.
+    /// Whether an agent on this node has let the pod in before: it has written of its containers, or a runtime knows the
+    /// pod. Then it is not asked again for what may have changed since.
     pub(super) fn was_admitted_before(&self, pod: &Pod) -> bool {
         if phase::is_terminal(pod.phase()) {
             return false;
         }
         let in_runtime = self.pod_cache.get(&pod.uid());
-        pod.pod_status().start_time.is_some()
+        pod.pod_status().container_statuses.as_ref().is_some_and(|statuses| !statuses.is_empty())
             || !in_runtime.sandboxes.is_empty()
             || !in_runtime.containers.is_empty()
     }
 
-    fn judge(&self, pod: Arc<Pod>, node: Option<&Arc<Node>>, node_is_fresh: bool) {
+    /// On a node with runtimes of several kinds, the RuntimeClass may have to be read first.
+    fn judge_when_known(&self, pod: Arc<Pod>) {
+        match self.runtime.runs_without_asking(&pod) {
+            Some(runs) => self.judge(pod, self.objects.node().as_ref(), false, Some(runs)),
+            None => self.read_class_for(pod),
+        }
+    }
+
+    fn judge(
+        &self,
+        pod: Arc<Pod>,
+        node: Option<&Arc<Node>>,
+        node_is_fresh: bool,
+        runs: Option<ArtifactKind>,
+    ) {
         let others = self.admitted_pods(&pod);
-        let attributes = PodAdmitAttributes { pod: &pod, other_pods: &others, node: node.map(AsRef::as_ref) };
+        let node = node.map(AsRef::as_ref);
+        let attributes = PodAdmitAttributes { pod: &pod, other_pods: &others, node, runs };
         let failures = match self.admission.can_admit_pod(&attributes) {
             Ok(()) => return self.start_admitted(pod),
             Err(NotAdmitted::Rejected(rejection)) => return self.reject_pod(&pod, &rejection),
@@ -184,6 +211,21 @@ impl Kubelet {
         let told = status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default();
         let ended = phase::is_terminal(pod.phase()) || phase::is_terminal(told);
         ended && !self.pod_workers.is_pod_termination_requested(&uid)
+    }
+
+    fn read_class_for(&self, pod: Arc<Pod>) {
+        let (uid, pending) = (pod.uid(), &self.pending_admissions);
+        pending.add(uid.clone(), State::ReadingClass);
+        let (objects, providers) = (self.objects.clone(), self.providers.clone());
+        let (pods, queue) = (pending.pods.clone(), self.work_queue.clone());
+        self.spawn_admission(async move {
+            let class = pod.pod_spec().runtime_class_name.as_deref().unwrap_or_default();
+            // A class that is not there is told when the sandbox is made; it may come yet.
+            let class = objects.runtime_class(class).await.ok();
+            let runs = class.and_then(|class| Some(providers.for_handler(&class.handler)?.runs()));
+            set_state(&pods, &uid, State::ClassRead(runs));
+            queue.enqueue(uid, Duration::ZERO);
+        });
     }
 
     fn read_node_for(&self, pod: &Pod) {
@@ -242,6 +284,7 @@ impl Kubelet {
             ..PodStatus::default()
         };
         self.status_manager.set_pod_status(pod, status);
+        self.mirror_pods.reconcile(pod);
     }
 }
 

@@ -27,7 +27,7 @@ impl AllocationHost for Kubelet {
         check_resize(pod, allocated, &runtime, live_resize)
             .map_err(|message| Rejection { reason: INFEASIBLE.into(), message })?;
         let (others, node) = (self.admitted_pods(pod), self.objects.node());
-        let attributes = PodAdmitAttributes { pod, other_pods: &others, node: node.as_deref() };
+        let attributes = PodAdmitAttributes { pod, other_pods: &others, node: node.as_deref(), runs: None };
         match self.admission.can_admit_pod(&attributes) {
             Ok(()) => Ok(()),
             Err(NotAdmitted::Rejected(rejection)) => Err(rejection),

@@ -47,8 +47,9 @@ impl KubeGenericRuntimeManager {
     ) -> Result<(), SyncFailure> {
         let restart_count = self.next_restart_count(pod, container, runtime);
         let ips = &sandbox.status.network.ips;
-        let config =
-            self.generate_container_config(pod, container, restart_count, image_ref, ips, sandbox).await;
+        let config = self
+            .generate_container_config(pod, container, restart_count, image_ref, ips, sandbox, runtime)
+            .await;
         // What it is made with is what its runtime was told.
         let told = config.and_then(|config| {
             self.set_actuated(pod, &container.name, container.resources.as_ref()).map(|()| config)
@@ -171,6 +172,7 @@ impl KubeGenericRuntimeManager {
     }
 
     /// `generateContainerConfig`.
+    #[allow(clippy::too_many_arguments)]
     async fn generate_container_config(
         &self,
         pod: &Pod,
@@ -179,9 +181,12 @@ impl KubeGenericRuntimeManager {
         image_ref: String,
         pod_ips: &[IpAddr],
         sandbox: &Sandbox,
+        runtime: &RuntimePod,
     ) -> Result<ContainerConfig, String> {
         let envs = self.make_environment_variables(pod, container, pod_ips).await?;
         let mounts = self.volumes.container_mounts(pod, container, &envs).await.map_err(|e| e.to_string())?;
+        let (linux, sandbox_config) =
+            self.linux_container(pod, container, &image_ref, sandbox, runtime).await?;
         let image = container.image.clone().unwrap_or_default();
         Ok(ContainerConfig {
             name: container.name.clone(),
@@ -201,8 +206,8 @@ impl KubeGenericRuntimeManager {
             stdin_once: container.stdin_once.unwrap_or(false),
             tty: container.tty.unwrap_or(false),
             resources: container_resources(pod, container),
-            linux: coracle_provider::LinuxContainerConfig::default(),
-            sandbox: Arc::default(),
+            linux,
+            sandbox: sandbox_config,
             envs,
         })
     }

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_provider::{ErrorKind, Provider};
+use coracle_provider::{ArtifactKind, ErrorKind, Provider};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::dns::DnsConfigurer;
 use super::gc::{ContainerGc, GcPolicy};
 use super::image_manager::ImageManager;
 use super::in_flight::InFlight;
+use super::linux::LinuxOptions;
 use super::pre_stop::PreStopHooks;
 use super::runtime_pod::RuntimePod;
 use crate::allocation::State;
@@ -43,6 +44,8 @@ pub struct RuntimeOptions {
     pub crash_loop_max: Duration,
     /// Which dead containers are kept.
     pub gc: GcPolicy,
+    /// For pods of Linux containers.
+    pub linux: LinuxOptions,
 }
 
 impl Default for RuntimeOptions {
@@ -54,6 +57,7 @@ impl Default for RuntimeOptions {
             crash_loop_initial: Duration::from_secs(10),
             crash_loop_max: Duration::from_secs(300),
             gc: GcPolicy::default(),
+            linux: LinuxOptions::default(),
         }
     }
 }
@@ -147,6 +151,14 @@ impl KubeGenericRuntimeManager {
             ))
         })?;
         Ok((provider, handler))
+    }
+
+    /// What the runtime of this pod runs, unless its RuntimeClass has to be read to know.
+    pub fn runs_without_asking(&self, pod: &Pod) -> Option<ArtifactKind> {
+        let mut kinds = self.providers.iter().map(|registered| registered.provider.runs());
+        let first = kinds.next()?;
+        let has_class = pod.pod_spec().runtime_class_name.as_deref().is_some_and(|name| !name.is_empty());
+        (!has_class || kinds.all(|kind| kind == first)).then_some(first)
     }
 
     /// What the runtimes have of a pod (`GetPodStatus`): from the cache, which every call and event writes at once.

@@ -10,6 +10,7 @@ mod image_manager;
 mod in_flight;
 mod kill;
 mod labels;
+mod linux;
 mod manager;
 mod pre_stop;
 mod puller;
@@ -17,6 +18,7 @@ mod resize;
 mod restart;
 mod runtime_pod;
 mod sandbox;
+mod security_context;
 mod service_env;
 mod sync_pod;
 mod sync_result;
@@ -32,6 +34,7 @@ pub use dns::DnsConfigurer;
 pub use gc::{ContainerGc, GcPolicy};
 pub use image_manager::{ImageManager, ImageManagerOptions, PullReport};
 pub use labels::hash_container;
+pub use linux::LinuxOptions;
 pub use manager::{KubeGenericRuntimeManager, RuntimeOptions};
 pub use restart::{
     ALL_CONTAINERS_RESTARTING, all_containers_could_restart, all_containers_restart_cleaned_up,
@@ -39,4 +42,5 @@ pub use restart::{
     should_container_be_restarted,
 };
 pub use runtime_pod::{RuntimeContainer, RuntimePod, RuntimeSandbox};
+pub use security_context::SeccompOptions;
 pub use sync_result::{PodSyncResult, SyncAction, SyncFailure, SyncStep};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use coracle_provider::{
-    HostAlias, NetworkMode, PortMapping, Protocol, Provider, SandboxConfig, SandboxStatus,
+    ArtifactKind, HostAlias, NetworkMode, PortMapping, Protocol, Provider, SandboxConfig, SandboxStatus,
 };
 use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod};
 
@@ -28,7 +28,7 @@ impl KubeGenericRuntimeManager {
     ) -> Result<(Arc<dyn Provider>, Arc<SandboxStatus>), SyncFailure> {
         let run = async {
             let (provider, handler) = self.provider_for(pod).await?;
-            let config = self.generate_pod_sandbox_config(pod, attempt, handler)?;
+            let config = self.generate_pod_sandbox_config(pod, attempt, handler, &*provider)?;
             let run_by = provider.clone();
             let change = async move { runtime_operation("run_podsandbox", run_by.run_sandbox(config)).await };
             let status = self.in_flight.change(provider.name(), &pod.uid(), change).await?;
@@ -45,13 +45,14 @@ impl KubeGenericRuntimeManager {
     }
 
     /// `generatePodSandboxConfig`.
-    fn generate_pod_sandbox_config(
+    pub(super) fn generate_pod_sandbox_config(
         &self,
         pod: &Pod,
         attempt: u32,
         runtime_handler: String,
+        provider: &dyn Provider,
     ) -> Result<SandboxConfig, coracle_provider::Error> {
-        Ok(SandboxConfig {
+        let mut config = SandboxConfig {
             pod: pod.pod_ref(),
             attempt,
             hostname: if pod.is_host_network() { String::new() } else { hostname(pod) },
@@ -63,10 +64,12 @@ impl KubeGenericRuntimeManager {
             port_mappings: port_mappings(pod)?,
             network: if pod.is_host_network() { NetworkMode::Node } else { NetworkMode::Pod },
             runtime_handler,
-            resources: coracle_provider::Resources::default(),
-            overhead: coracle_provider::Resources::default(),
-            linux: coracle_provider::LinuxSandboxConfig::default(),
-        })
+            ..SandboxConfig::default()
+        };
+        if provider.runs() == ArtifactKind::RootFs {
+            self.complete_linux_sandbox(pod, &mut config);
+        }
+        Ok(config)
     }
 }
 

@@ -6,13 +6,13 @@ use std::time::Duration;
 use futures::FutureExt as _;
 
 use super::{Program, Subject, config, create, pod, run, sandbox, status, until};
-use crate::{ContainerConfig, ContainerState, ErrorKind};
+use crate::{ContainerConfig, ContainerState, ErrorKind, ImageSpec};
 
 /// The same name and attempt in a sandbox is one container, also for two callers at a time; the next attempt is
 /// another.
 pub async fn a_container_made_twice_is_one(subject: &impl Subject) {
     let sandbox = sandbox(subject, "p").await;
-    let config = config(subject, Program::Stays).await;
+    let config = config(subject, "p", Program::Stays).await;
     let make = || subject.provider().create_container(&sandbox.id, config.clone());
     let (first, second) = tokio::join!(make(), make());
     let first = first.unwrap();
@@ -30,16 +30,18 @@ pub async fn a_container_keeps_what_it_was_made_with(subject: &impl Subject) {
     let config = ContainerConfig {
         name: "a-name".into(),
         attempt: 7,
-        labels: texts("label"),
+        labels: super::labels("p").into_iter().chain(texts("label")).collect(),
         annotations: texts("annotation"),
-        ..config(subject, Program::Stays).await
+        ..config(subject, "p", Program::Stays).await
     };
     let made = subject.provider().create_container(&sandbox.id, config.clone()).await.unwrap();
     assert_eq!((made.state, made.started_at, made.finished_at), (ContainerState::Created, None, None));
     assert_eq!((&made.sandbox_id, &made.pod), (&sandbox.id, &pod("p")));
     assert_eq!((&made.name, made.attempt), (&config.name, config.attempt));
     assert_eq!((&made.labels, &made.annotations), (&config.labels, &config.annotations));
-    assert_eq!((&made.image, &made.image_id), (&config.image, &config.image_ref));
+    assert_eq!(made.image, config.image);
+    let runs = subject.provider().image_status(&ImageSpec::new(&made.image_id)).await.unwrap();
+    assert_eq!(runs.map(|image| image.id), Some(config.image_ref), "{:?} leads to the image", made.image_id);
     assert!(made.revision > sandbox.revision);
     assert_eq!(status(subject, &made).await, made);
 }

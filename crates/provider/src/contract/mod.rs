@@ -14,6 +14,7 @@ pub use events::*;
 pub use images::*;
 pub use sandboxes::*;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,17 +97,24 @@ fn pod(uid: &str) -> PodRef {
     PodRef { uid: uid.into(), namespace: "ns".into(), name: format!("{uid}-name") }
 }
 
+/// Those by which runtimes find what is a pod's.
+fn labels(uid: &str) -> BTreeMap<String, String> {
+    let pod = pod(uid);
+    let labels = [("uid", pod.uid), ("namespace", pod.namespace), ("name", pod.name)];
+    labels.map(|(key, value)| (format!("io.kubernetes.pod.{key}"), value)).into()
+}
+
 fn sandbox_config(subject: &impl Subject, uid: &str) -> SandboxConfig {
     let log_directory = subject.log_directory().join(uid);
-    SandboxConfig { pod: pod(uid), log_directory, ..SandboxConfig::default() }
+    SandboxConfig { pod: pod(uid), labels: labels(uid), log_directory, ..SandboxConfig::default() }
 }
 
 async fn sandbox(subject: &impl Subject, uid: &str) -> Arc<SandboxStatus> {
     subject.provider().run_sandbox(sandbox_config(subject, uid)).await.unwrap()
 }
 
-/// The configuration of a container `c` whose image has been pulled.
-async fn config(subject: &impl Subject, program: Program) -> ContainerConfig {
+/// The configuration of a container `c` of this pod, whose image has been pulled.
+async fn config(subject: &impl Subject, uid: &str, program: Program) -> ContainerConfig {
     let (image, args) = subject.program(program);
     let image = ImageSpec::new(image);
     let request = PullRequest { image: image.clone(), ..PullRequest::default() };
@@ -117,13 +125,15 @@ async fn config(subject: &impl Subject, program: Program) -> ContainerConfig {
         image_ref,
         args,
         log_path: "c/0.log".into(),
+        labels: labels(uid),
+        sandbox: Arc::new(sandbox_config(subject, uid)),
         ..ContainerConfig::default()
     }
 }
 
 /// A container in a sandbox of its own.
 async fn create(subject: &impl Subject, uid: &str, program: Program) -> Arc<ContainerStatus> {
-    let (sandbox, config) = (sandbox(subject, uid).await, config(subject, program).await);
+    let (sandbox, config) = (sandbox(subject, uid).await, config(subject, uid, program).await);
     subject.provider().create_container(&sandbox.id, config).await.unwrap()
 }
 

@@ -34,7 +34,8 @@ pub async fn a_sandbox_made_twice_is_one(subject: &impl Subject) {
 /// Labels, annotations, attempt and pod come back as they were given.
 pub async fn a_sandbox_keeps_what_it_was_made_with(subject: &impl Subject) {
     let texts = |text: &str| BTreeMap::from([(format!("{text}/key"), format!("{text}\n\"value\""))]);
-    let (labels, annotations) = (texts("label"), texts("annotation"));
+    let labels: BTreeMap<_, _> = super::labels("p").into_iter().chain(texts("label")).collect();
+    let annotations = texts("annotation");
     let config = SandboxConfig {
         attempt: 3,
         labels: labels.clone(),
@@ -51,7 +52,7 @@ pub async fn a_sandbox_keeps_what_it_was_made_with(subject: &impl Subject) {
 /// Its containers end at once, before it; nothing starts in it any more.
 pub async fn a_stopped_sandbox_takes_its_containers_with_it(subject: &impl Subject) {
     let running = run(subject, "p", Program::Stays).await;
-    let mut late = config(subject, Program::Stays).await;
+    let mut late = config(subject, "p", Program::Stays).await;
     late.attempt = 1;
     let sandbox_id = &running.sandbox_id;
     let stopped = subject.provider().stop_sandbox(sandbox_id).await.unwrap();
@@ -76,7 +77,7 @@ pub async fn what_is_gone_is_removed_and_nothing_else_is_done_to_it(subject: &im
     let removed = provider.remove_sandbox(&container.sandbox_id).await.unwrap();
     assert!(provider.remove_sandbox(&container.sandbox_id).await.unwrap() >= removed);
 
-    let config = config(subject, Program::Stays).await;
+    let config = config(subject, "p", Program::Stays).await;
     for error in [
         provider.start_container(&container.id).await.unwrap_err(),
         provider.stop_container(&container.id, Duration::ZERO).await.unwrap_err(),

@@ -21,8 +21,6 @@ pub(crate) fn container_config(
     let linux = cri::LinuxContainerConfig {
         resources: Some(cri::LinuxContainerResources {
             oom_score_adj: config.linux.oom_score_adj,
-            hugepage_limits: hugepage_limits(config),
-            unified: to_map(&config.linux.unified),
             ..linux_resources(&config.resources, quota_period)
         }),
         security_context: Some(container_security(&config.linux.security, config.sandbox.network)),
@@ -53,11 +51,6 @@ pub(crate) fn container_config(
 
 fn env(variable: &coracle_provider::EnvVar) -> cri::KeyValue {
     cri::KeyValue { key: variable.name.clone(), value: variable.value.clone().into_bytes() }
-}
-
-fn hugepage_limits(config: &ContainerConfig) -> Vec<cri::HugepageLimit> {
-    let limits = config.linux.hugepage_limits.iter();
-    limits.map(|it| cri::HugepageLimit { page_size: it.page_size.clone(), limit: it.limit }).collect()
 }
 
 fn mount(mount: &Mount) -> Result<cri::Mount> {
@@ -137,6 +130,8 @@ pub(crate) fn container_status(
         runtime_handler: sandbox.map(|it| it.runtime_handler.clone()).unwrap_or_default(),
     };
     let linux = status.resources.and_then(|it| it.linux);
+    let (started_at, finished_at) =
+        (optional_timestamp(status.started_at)?, optional_timestamp(status.finished_at)?);
     Ok(ContainerStatus {
         id: status.id,
         sandbox_id,
@@ -145,8 +140,9 @@ pub(crate) fn container_status(
         attempt: metadata.attempt,
         state: container_state(status.state),
         created_at: timestamp(status.created_at)?,
-        started_at: optional_timestamp(status.started_at)?,
-        finished_at: optional_timestamp(status.finished_at)?,
+        // containerd notes a start when it hears of it, which can be after a quick end.
+        started_at: started_at.map(|started| finished_at.map_or(started, |finished| started.min(finished))),
+        finished_at,
         exit_code: status.exit_code,
         reason: status.reason,
         message: status.message,
