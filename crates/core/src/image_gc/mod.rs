@@ -74,25 +74,34 @@ impl ImageGcManager {
         Self { pull_manager, ..self }
     }
 
-    /// Removes images now and then, until it is dropped.
+    /// Removes images now and then, until it is dropped. A provider that hangs holds up nobody else's.
     pub async fn run(&self) {
+        let of_providers = self.providers.iter().map(|registered| self.run_for(&*registered.provider));
+        tokio::join!(futures::future::join_all(of_providers), self.run_pruning());
+    }
+
+    async fn run_for(&self, provider: &dyn Provider) {
         let mut period = tokio::time::interval(IMAGE_GC_PERIOD);
-        let mut failed: HashMap<ProviderName, bool> = HashMap::new();
+        let mut failed_before = false;
         loop {
             period.tick().await;
-            let began = clock::now();
-            for registered in self.providers.iter() {
-                let provider = &*registered.provider;
-                let result = self.garbage_collect(provider).await;
-                let failed_before = failed.insert(provider.name(), result.is_err()).unwrap_or(false);
-                let Err(error) = result else { continue };
+            let result = self.garbage_collect(provider).await;
+            if let Err(error) = &result {
                 warn!(provider = provider.name(), %error, "removing unused images failed");
                 // Once may be bad luck.
                 if failed_before {
                     self.warning(reason::IMAGE_GC_FAILED, error.to_string());
                 }
             }
-            self.prune_pull_records(began).await;
+            failed_before = result.is_err();
+        }
+    }
+
+    async fn run_pruning(&self) {
+        let mut period = tokio::time::interval(IMAGE_GC_PERIOD);
+        loop {
+            period.tick().await;
+            self.prune_pull_records(clock::now()).await;
         }
     }
 

@@ -1,7 +1,7 @@
 //! Upstream's tables (`image_gc_manager_test.go`).
 
 use coracle_provider::fake::{Call, FakeProvider};
-use coracle_provider::{ArtifactKind, ContainerStatus, Error, FsUsage, Image, Snapshot};
+use coracle_provider::{ArtifactKind, ContainerStatus, Error, FsUsage, Image, RevisionCounter, Snapshot};
 use tokio::time::advance;
 
 use super::*;
@@ -22,6 +22,7 @@ struct World {
     provider: Arc<FakeProvider>,
     sink: Arc<FakeSink>,
     manager: ImageGcManager,
+    revisions: RevisionCounter,
 }
 
 fn image(id: u32, size: u64) -> Image {
@@ -54,16 +55,17 @@ impl World {
             ObjectReference::default(),
             policy,
         );
-        Self { provider, sink, manager }
+        Self { provider, sink, manager, revisions: RevisionCounter::new(1) }
     }
 
     /// From now on there is a container of each of these images, and no other.
     fn set_containers(&self, images: &[u32]) {
+        let revision = self.revisions.next();
         let containers = images.iter().map(|id| {
             let image_id = format!("image-{id}@digest");
-            Arc::new(ContainerStatus { image_id, ..container_status("pod", &format!("c{id}"), 0) })
+            Arc::new(ContainerStatus { image_id, revision, ..container_status("pod", &format!("c{id}"), 0) })
         });
-        let snapshot = Snapshot { containers: containers.collect(), ..Snapshot::default() };
+        let snapshot = Snapshot { containers: containers.collect(), revision, ..Snapshot::default() };
         self.manager.cache.replace_all(P, snapshot);
     }
 

@@ -102,8 +102,8 @@ impl Kubelet {
     fn collect_garbage(&self, in_runtime: &[RuntimePod], desired: &HashSet<PodUid>) {
         for pod in in_runtime.iter().filter(|p| !p.is_alive() && !desired.contains(&p.uid)) {
             if self.pod_workers.should_pod_content_be_removed(&pod.uid) {
-                // When it is busy, its next round finds the pod.
-                let _ = self.garbage.0.try_send(pod.uid.clone());
+                // Before collectors run, their first round finds the pod.
+                let _ = self.garbage.send(pod.uid.clone());
             }
         }
     }

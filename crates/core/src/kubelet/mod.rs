@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, PodStatus};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
 
 pub use bootstrap::{Bootstrap, start_kubelet};
@@ -43,16 +43,16 @@ use crate::mirror_pods::MirrorPods;
 use crate::pod::{PodExt, PodUid, phase};
 use crate::pod_cache::PodCache;
 use crate::pod_manager::PodManager;
-use crate::pod_workers::{PodSyncer, PodWorkers, PodWorkersOptions};
 use crate::pod_startup::PodStartupLatencyTracker;
+use crate::pod_workers::{PodSyncer, PodWorkers, PodWorkersOptions};
 use crate::ports::{ApiServer, EventSink, MirrorClient, ObjectReader, ProbeTransport, StatusSink, Volumes};
 use crate::prober::{self, ProbeResults, Prober};
 use crate::providers::Providers;
 use crate::reason_cache::ReasonCache;
 use crate::recorder::Recorder;
 use crate::runtime_state::RuntimeState;
-use crate::status::{PodDeletionSafetyProvider, StatusInput, StatusManager, generate_api_pod_status};
 use crate::stats::StatsProvider;
+use crate::status::{PodDeletionSafetyProvider, StatusInput, StatusManager, generate_api_pod_status};
 use crate::work_queue::WorkQueue;
 
 /// Pods to look at that wait for the sync loop.
@@ -134,7 +134,7 @@ pub struct Kubelet {
     /// Something that the node's status shows may have changed.
     node_changed: watch::Sender<()>,
     /// Pods of which something may be removed.
-    garbage: (mpsc::Sender<PodUid>, Mutex<Option<mpsc::Receiver<PodUid>>>),
+    garbage: broadcast::Sender<PodUid>,
     /// When the sync loop began its last round.
     sync_loop_entered: Mutex<Option<Instant>>,
 }
@@ -174,7 +174,6 @@ impl Kubelet {
         let allocation_manager =
             allocation::Manager::new(deps.resources.allocated, Arc::default(), recorder.clone());
         let active_deadlines = ActiveDeadlineHandler::new(status_manager.clone(), recorder.clone());
-        let (garbage, garbage_receiver) = mpsc::channel(PLEG_BUFFER);
         Arc::new_cyclic(|me: &std::sync::Weak<Self>| {
             let syncer: std::sync::Weak<dyn PodSyncer> = me.clone();
             let (cache, queue) = (pod_cache.clone(), work_queue.clone());
@@ -205,7 +204,7 @@ impl Kubelet {
                 volumes: deps.volumes,
                 server: deps.server,
                 node_changed: watch::Sender::new(()),
-                garbage: (garbage, Mutex::new(Some(garbage_receiver))),
+                garbage: broadcast::Sender::new(PLEG_BUFFER),
                 sync_loop_entered: Mutex::default(),
                 options,
                 pod_cache,

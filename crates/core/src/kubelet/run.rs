@@ -11,10 +11,12 @@ use tracing::warn;
 use super::{Kubelet, PLEG_BUFFER};
 use crate::config::PodUpdate;
 use crate::image_gc::ImageGcManager;
+use crate::kuberuntime::ContainerGc;
 use crate::logs::ContainerLogManager;
 use crate::metrics;
 use crate::pleg::{Pleg, PodLifecycleEvent};
-use crate::pod::PodExt;
+use crate::pod::{PodExt, PodUid};
+use crate::providers::{Providers, RegisteredProvider};
 use crate::references::references;
 
 /// How often dead containers are collected (`ContainerGCPeriod`).
@@ -42,8 +44,12 @@ impl Kubelet {
         tasks.spawn(async move { kubelet.allocation_manager.run(&*kubelet).await });
         tasks.spawn(self.pod_workers.clone().run());
         if let Some(policy) = self.options.log_rotation {
-            let logs = ContainerLogManager::new(self.providers.clone(), self.pod_cache.clone(), policy);
-            tasks.spawn(async move { logs.run().await });
+            // One that hangs holds up nobody else's logs.
+            for registered in self.providers.iter() {
+                let own = Providers::new(vec![registered.clone()]);
+                let logs = ContainerLogManager::new(own, self.pod_cache.clone(), policy);
+                tasks.spawn(async move { logs.run().await });
+            }
         }
         (tasks, pleg)
     }
@@ -92,27 +98,47 @@ impl Kubelet {
     }
 
     /// Removes dead containers and what is left of pods that are gone, now and then and when told
-    /// (`StartGarbageCollection`).
+    /// (`StartGarbageCollection`). A provider that hangs holds up nobody else's.
     pub(super) async fn run_container_gc(&self) {
-        let Some(mut garbage) = self.garbage.1.lock().take() else { return };
+        let of_providers = self.providers.iter().map(|registered| self.run_container_gc_of(registered));
+        tokio::join!(futures::future::join_all(of_providers), self.run_clean_up());
+    }
+
+    async fn run_container_gc_of(&self, registered: &RegisteredProvider) {
+        let (gc, mut garbage) = (self.runtime.container_gc().of(registered), self.garbage.subscribe());
         let mut period = tokio::time::interval(GC_PERIOD);
         loop {
             tokio::select! {
-                Some(uid) = garbage.recv() => {
-                    let (gc, pod) = (self.runtime.container_gc(), self.pod_cache.get(&uid));
-                    if self.pod_manager.get(&uid).is_some() {
-                        gc.delete_containers_in_pod(&pod).await;
-                    } else if !pod.is_alive() && self.pod_workers.should_pod_content_be_removed(&uid) {
-                        gc.garbage_collect_pod(&pod).await;
-                    }
-                }
+                // What was missed, the next round finds.
+                uid = garbage.recv() => if let Ok(uid) = uid {
+                    self.collect_garbage_of_pod(&gc, &uid).await;
+                },
                 _ = period.tick() => {
                     if self.sources_ready.all_ready() {
-                        let may_go = |uid: &str| self.pod_workers.should_pod_content_be_removed(uid);
-                        self.runtime.garbage_collect(may_go).await;
-                        self.clean_up_orphaned_pod_dirs().await;
+                        gc.garbage_collect(|uid| self.pod_workers.should_pod_content_be_removed(uid)).await;
                     }
                 }
+            }
+        }
+    }
+
+    async fn collect_garbage_of_pod(&self, gc: &ContainerGc, uid: &PodUid) {
+        let pod = self.pod_cache.get(uid);
+        if self.pod_manager.get(uid).is_some() {
+            gc.delete_containers_in_pod(&pod).await;
+        } else if !pod.is_alive() && self.pod_workers.should_pod_content_be_removed(uid) {
+            gc.garbage_collect_pod(&pod).await;
+        }
+    }
+
+    /// What no provider has: logs and folders of pods that are gone, and what is remembered of them.
+    async fn run_clean_up(&self) {
+        let mut period = tokio::time::interval(GC_PERIOD);
+        loop {
+            period.tick().await;
+            if self.sources_ready.all_ready() {
+                self.runtime.clean_up(|uid| self.pod_workers.should_pod_content_be_removed(uid)).await;
+                self.clean_up_orphaned_pod_dirs().await;
             }
         }
     }

@@ -103,8 +103,8 @@ impl Kubelet {
     fn clean_up_containers(&self, events: &[PodLifecycleEvent]) {
         let died = |event: &&PodLifecycleEvent| event.event_type == PodLifeCycleEventType::ContainerDied;
         for event in events.iter().filter(died) {
-            // When the collector is busy, its next round finds the pod.
-            let _ = self.garbage.0.try_send(event.uid.clone());
+            // Before collectors run, their first round finds the pod.
+            let _ = self.garbage.send(event.uid.clone());
         }
     }
 

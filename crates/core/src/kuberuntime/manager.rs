@@ -206,10 +206,10 @@ impl KubeGenericRuntimeManager {
         ]
     }
 
-    /// Removes what is dead, and forgets what nobody needs any more (`GarbageCollect`).
-    pub async fn garbage_collect(&self, content_may_go: impl Fn(&str) -> bool) {
+    /// Removes logs that nobody needs any more, and forgets what is over (`GarbageCollect`, apart from what providers have).
+    pub async fn clean_up(&self, content_may_go: impl Fn(&str) -> bool) {
         self.actuated.retain(|uid| !content_may_go(uid));
-        self.container_gc.garbage_collect(content_may_go).await;
+        self.container_gc.clean_up_logs(content_may_go).await;
         self.gc_back_off();
     }
 

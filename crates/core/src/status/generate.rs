@@ -64,7 +64,8 @@ pub fn generate_api_pod_status(pod: &Pod, input: &StatusInput<'_>) -> PodStatus 
     let has_initialized = runtime.has_any_active_regular_container_started(pod);
     let computed = get_phase(pod, &all, input.is_terminal, has_initialized);
     // A pod that has ended is not ended by its deadline as well.
-    let has_ended = [pod.phase(), old.phase.as_deref().unwrap_or_default()].into_iter().any(phase::is_terminal);
+    let has_ended =
+        [pod.phase(), old.phase.as_deref().unwrap_or_default()].into_iter().any(phase::is_terminal);
     let eviction = input.eviction.filter(|_| !has_ended);
     let evicted = eviction.map(|_| phase::FAILED);
     let phase = final_phase(pod, old, evicted.unwrap_or(computed)).to_owned();

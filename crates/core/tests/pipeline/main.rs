@@ -180,7 +180,14 @@ async fn a_provider_that_hangs_holds_up_its_own_pods_only() {
     let world = World::start().await;
     world.create("before", on("slow", one("Always", "app")));
     world.until("Running", |w| w.phase("before") == "Running").await;
+    for count in 1..3 {
+        world.slow.exit("before", "main", 1);
+        world.until("it restarts", |w| w.restarts("before") == count).await;
+    }
+    world.slow.set_delay(Call::RemoveContainer, FOR_EVER);
     world.slow.exit("before", "main", 1);
+    sleep(Duration::from_secs(60)).await;
+    assert!(world.slow.calls(Call::RemoveContainer) > 1, "one of its dead containers is being removed");
     for call in [Call::List, Call::RunSandbox, Call::PullImage, Call::StopContainer, Call::RemoveContainer] {
         world.slow.set_delay(call, FOR_EVER);
     }

@@ -19,7 +19,7 @@ use crate::clock;
 use crate::logs;
 use crate::metrics::runtime_operation;
 use crate::pod_cache::PodCache;
-use crate::providers::Providers;
+use crate::providers::{Providers, RegisteredProvider};
 use plan::{dead_containers, evictable_containers, evictable_sandboxes, excess_containers};
 
 /// What a container of which nobody knows whether it runs gets to end in.
@@ -46,6 +46,7 @@ impl Default for GcPolicy {
 }
 
 /// Removes what is dead.
+#[derive(Clone)]
 pub struct ContainerGc {
     pub(super) providers: Providers,
     pub(super) cache: Arc<PodCache>,
@@ -57,8 +58,20 @@ pub struct ContainerGc {
 }
 
 impl ContainerGc {
-    /// Removes dead containers, sandboxes and logs that nobody needs any more (`GarbageCollect`). Of a pod whose
-    /// content may go, that is all of them. Goes on after failures: the next time may do better.
+    /// The same for one provider alone. What others have stays: they are collected by themselves, however long one of them
+    /// takes.
+    pub fn of(&self, registered: &RegisteredProvider) -> Self {
+        Self { providers: Providers::new(vec![registered.clone()]), ..self.clone() }
+    }
+
+    /// Whether a pod has anything here.
+    fn has_any(&self, pod: &RuntimePod) -> bool {
+        let names = pod.sandboxes.iter().map(|s| s.provider).chain(pod.containers.iter().map(|c| c.provider));
+        names.into_iter().any(|name| self.providers.by_name(name).is_some())
+    }
+
+    /// Removes dead containers and sandboxes that nobody needs any more (`GarbageCollect`). Of a pod whose content may go,
+    /// that is all of them. Goes on after failures: the next time may do better.
     pub async fn garbage_collect(&self, content_may_go: impl Fn(&str) -> bool) {
         let pods = self.cache.all();
         for container in evictable_containers(&pods, &self.policy, clock::now(), &content_may_go) {
@@ -67,6 +80,10 @@ impl ContainerGc {
         for uid in self.cache.uids() {
             self.remove_sandboxes(&uid, content_may_go(&uid)).await;
         }
+    }
+
+    /// Removes the logs of pods whose content may go, and links to logs that are gone.
+    pub async fn clean_up_logs(&self, content_may_go: impl Fn(&str) -> bool) {
         self.evict_pod_log_folders(&content_may_go).await;
         self.remove_dead_log_links().await;
     }
@@ -82,11 +99,15 @@ impl ContainerGc {
 
     /// Removes everything that is dead of a pod that nobody wants, however young.
     pub async fn garbage_collect_pod(&self, pod: &RuntimePod) {
+        if !self.has_any(pod) {
+            return;
+        }
         for container in dead_containers(pod) {
             self.remove_container(container).await;
         }
         self.remove_sandboxes(&pod.uid, true).await;
-        if !self.cache.get(&pod.uid).is_alive() {
+        let left = self.cache.get(&pod.uid);
+        if left.containers.is_empty() && left.sandboxes.is_empty() {
             self.remove_pod_logs(pod).await;
         }
     }

@@ -305,6 +305,7 @@ async fn logs_of_pods_that_are_gone_and_dead_links_go() {
     world.add(container("ended", ContainerState::Exited));
 
     world.gc.garbage_collect(|uid| uid == "654").await;
+    world.gc.clean_up_logs(|uid| uid == "654").await;
     assert_eq!(world.list("pods"), ["ns_a_123", "ns_b_456", "other"]);
     assert_eq!(world.list("links"), ["b_ns_c-456.log", "b_ns_d-rotating.log"]);
 }

@@ -71,7 +71,10 @@ impl ContainerLogManager {
     async fn rotate_logs(&self) {
         let pods = self.cache.all();
         let containers = pods.into_iter().flat_map(|pod| pod.containers);
-        let running = containers.filter(|container| container.state == ContainerState::Running).collect();
+        let running = containers.filter(|container| {
+            container.state == ContainerState::Running && self.providers.by_name(container.provider).is_some()
+        });
+        let running = running.collect();
         let max_size = self.policy.max_size;
         // One look for all of them: on most rounds, nothing else happens.
         let due = tokio::task::spawn_blocking(move || due(running, max_size)).await.unwrap_or_default();
