@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -23,6 +24,10 @@ pub(crate) use self::stream::LogStream;
 
 /// How much of a container's output may wait for the disk.
 const BUFFER: usize = 64 << 10;
+
+/// Lines that come within this time after others go to the disk together with what else has come: waking the thread for
+/// each of them costs far more than writing it.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// The thread that writes all logs. Dropping it waits until what guests have written so far is in the files.
 #[derive(Debug)]
@@ -67,8 +72,18 @@ impl Drop for LogWriter {
 }
 
 fn write_logs(jobs: &Receiver<Job>) {
-    while let Ok(Job::Write(log)) = jobs.recv() {
-        log.write_out();
+    let mut written = Instant::now();
+    while let Ok(first) = jobs.recv() {
+        if let Some(rest) = GATHER.checked_sub(written.elapsed()) {
+            thread::sleep(rest);
+        }
+        for job in std::iter::once(first).chain(jobs.try_iter()) {
+            match job {
+                Job::Write(log) => log.write_out(),
+                Job::Stop => return,
+            }
+        }
+        written = Instant::now();
     }
 }
 
@@ -193,8 +208,6 @@ impl ContainerLog {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn read(path: &std::path::Path) -> Vec<String> {

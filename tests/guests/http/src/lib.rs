@@ -1,4 +1,4 @@
-//! Answers HTTP requests and writes a line to its log for each but `/quiet`. By path:
+//! Answers HTTP requests and writes a line to its log for each but `/quiet` and `/compute`. By path:
 //!
 //! - `/env` its environment, `/env/NAME` one variable
 //! - `/file/PATH` a file
@@ -39,7 +39,7 @@ impl Guest for Http {
     fn handle(request: IncomingRequest, outparam: ResponseOutparam) {
         REQUESTS.fetch_add(1, Ordering::Relaxed);
         let path = request.path_with_query().unwrap_or_else(|| "/".into());
-        if path != "/quiet" {
+        if path != "/quiet" && !path.starts_with("/compute/") {
             println!("{path}");
         }
         if let Some(count) = path.strip_prefix("/trickle/") {

@@ -1,11 +1,14 @@
 //! The instances of a service: fresh ones, and those that wait for a further request.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{Request, Response};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use wasmtime::PoolConcurrencyLimitError;
 use wasmtime_wasi_http::WasiBody;
 
@@ -53,7 +56,7 @@ pub(super) struct Instances {
 }
 
 struct Open {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<Box<Job>>,
     load: Arc<Load>,
 }
 
@@ -77,8 +80,12 @@ impl Instances {
     }
 
     /// Gives a request to an instance that has room for it, or gives it back.
-    fn offer(&self, mut job: Job) -> Option<Job> {
+    fn offer(&self, job: Job) -> Option<Job> {
         let mut open = self.open.lock();
+        if open.is_empty() {
+            return Some(job);
+        }
+        let mut job = Box::new(job);
         for at in (0..open.len()).rev() {
             let Open { jobs, load } = &open[at];
             let mut counts = load.counts.lock();
@@ -100,15 +107,18 @@ impl Instances {
                 Err(error) => job = error.into_inner(),
             }
         }
-        Some(job)
+        Some(*job)
     }
 
     /// A seat for a new instance, which has begun its first request.
-    fn seat(&self) -> (Seat, Option<Open>) {
-        let (jobs, receiver) = mpsc::channel(self.reuse.concurrency);
+    fn seat(&self) -> Seat {
         let load = Arc::new(Load { counts: Mutex::new(Counts { begun: 1, active: 1 }), ..Load::default() });
-        let open = (self.reuse.count > 1).then(|| Open { jobs, load: load.clone() });
-        (Seat { jobs: receiver, load }, open)
+        let jobs = (self.reuse.count > 1).then(|| {
+            let (jobs, receiver) = mpsc::channel(self.reuse.concurrency);
+            self.open.lock().push(Open { jobs, load: load.clone() });
+            receiver
+        });
+        Seat { jobs, load, waits: None }
     }
 
     /// Takes an instance off the list.
@@ -131,8 +141,26 @@ impl Instances {
 
 /// An instance's place among the others.
 pub(super) struct Seat {
-    jobs: mpsc::Receiver<Job>,
+    /// None if its first request is its only one.
+    jobs: Option<mpsc::Receiver<Box<Job>>>,
     load: Arc<Load>,
+    waits: Option<Waits>,
+}
+
+/// What else an instance waits for than a request. Kept from one to the next: to begin and end both each time costs more
+/// than all the rest of waiting.
+struct Waits {
+    closing: Pin<Box<WaitForCancellationFutureOwned>>,
+    idle: Pin<Box<Sleep>>,
+}
+
+impl Waits {
+    fn new(service: &Service) -> Self {
+        Self {
+            closing: Box::pin(service.closing.clone().cancelled_owned()),
+            idle: Box::pin(tokio::time::sleep(service.instances.reuse.idle)),
+        }
+    }
 }
 
 impl Seat {
@@ -149,23 +177,26 @@ impl Seat {
     /// The next request. None if there will be no more: it has had all that it may, or was idle for too long, or the
     /// service ends. May be dropped and called again.
     pub(super) async fn next(&mut self, service: &Service, is_idle: bool) -> Option<Job> {
+        let jobs = self.jobs.as_mut()?;
+        let waits = self.waits.get_or_insert_with(|| Waits::new(service));
+        let patience = Instant::now() + service.instances.reuse.idle;
         loop {
-            let patience = async {
-                if is_idle {
-                    tokio::time::sleep(service.instances.reuse.idle).await;
-                } else {
-                    std::future::pending().await
-                }
-            };
             tokio::select! {
                 biased;
-                job = self.jobs.recv() => return job,
-                () = service.closing.cancelled() => service.instances.leave(&self.load),
-                () = patience => service.instances.leave_if_idle(&self.load),
+                job = jobs.recv() => return job.map(|job| *job),
+                () = waits.closing.as_mut() => service.instances.leave(&self.load),
+                () = waits.idle.as_mut(), if is_idle => {
+                    // It was started for an earlier request.
+                    if Instant::now() < patience {
+                        waits.idle.as_mut().reset(patience);
+                        continue;
+                    }
+                    service.instances.leave_if_idle(&self.load);
+                }
             }
             // Off the list it still has what was given to it before, and then the channel ends.
             if !service.instances.is_on(&self.load) {
-                return self.jobs.recv().await;
+                return jobs.recv().await.map(|job| *job);
             }
         }
     }
@@ -184,10 +215,7 @@ impl Service {
     /// Has a request answered by an instance that waits, or by a new one.
     pub(super) fn begin(self: Arc<Self>, job: Job) {
         let Some(job) = self.instances.offer(job) else { return };
-        let (seat, open) = self.instances.seat();
-        if let Some(open) = open {
-            self.instances.open.lock().push(open);
-        }
+        let seat = self.instances.seat();
         let guests = self.env.guests.clone();
         self.tasks.clone().spawn_on(self.live(seat, job), &guests);
     }
@@ -198,21 +226,23 @@ impl Service {
         let work = async {
             match &self.handler {
                 Handler::P2(pre) => super::p2::run(&self, pre, &mut seat, first).await,
-                Handler::P3(pre) => super::p3::run(&self, pre, &mut seat, first).await,
+                // Apart, because it is much larger.
+                Handler::P3(pre) => Box::pin(super::p3::run(&self, pre, &mut seat, first)).await,
             }
         };
         let ended = self.killed.run_until_cancelled(self.env.metered(work)).await;
         if let Some(Err(error)) = &ended {
             self.env.failed(error, &self.env.stdio.notes());
         }
+        let Some(mut jobs) = seat.jobs else { return };
         self.instances.leave(&seat.load);
         if ended.is_none() {
             return;
         }
         // What it had not begun is for others.
-        seat.jobs.close();
-        while let Some(job) = seat.jobs.recv().await {
-            self.clone().begin(job);
+        jobs.close();
+        while let Some(job) = jobs.recv().await {
+            self.clone().begin(*job);
         }
     }
 }

@@ -41,8 +41,7 @@ impl Service {
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<WasiBody> {
-        let turn = tokio::time::timeout(self.limits.queue_timeout, self.turns.clone().acquire_owned()).await;
-        let Ok(Ok(turn)) = turn else {
+        let Some(turn) = self.turn().await else {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests are being served\n");
         };
         let (responder, response) = oneshot::channel();
@@ -66,6 +65,15 @@ impl Service {
             }
             Err(_) => self.without_answer(ended.await.ok()),
         }
+    }
+
+    /// A place among the requests that are served. None if there was none for too long.
+    async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        // Nobody is overtaken: what is given back while somebody waits is theirs.
+        if let Ok(turn) = self.turns.clone().try_acquire_owned() {
+            return Some(turn);
+        }
+        tokio::time::timeout(self.limits.queue_timeout, self.turns.clone().acquire_owned()).await.ok()?.ok()
     }
 
     /// The response to a request whose instance ended before it gave one.
