@@ -8,10 +8,9 @@ use crate::cpu;
 use crate::fixture::Fixture;
 use crate::promise::{Milliseconds, Promise};
 
-pub(crate) fn run() -> Result<Vec<Promise>> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let hundred = runtime.block_on(measure(100))?;
-    runtime.block_on(measure(500))?;
+pub(crate) async fn run() -> Result<Vec<Promise>> {
+    let hundred = measure(100).await?;
+    measure(500).await?;
     Ok(vec![Promise::at_most("burst-100-running", hundred, Duration::from_secs(3))])
 }
 

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 /// How long anything may take that a bench waits for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 const NODE: &str = "bench";
 const MAX_PODS: u32 = 1010;
@@ -103,7 +103,7 @@ impl Fixture {
 
     /// Creates a pod on the node, and says when the answer came.
     pub(crate) async fn create(&self, name: &str) -> Result<Instant> {
-        self.pods.create(&PostParams::default(), &self.pod(name, &self.image, &[])?).await?;
+        self.pods.create(&PostParams::default(), &self.pod(name, &self.image, &[], &[])?).await?;
         Ok(Instant::now())
     }
 
@@ -115,7 +115,14 @@ impl Fixture {
         annotations: &[(&str, &str)],
     ) -> Result<()> {
         let image = self.registry.push_guest(guest)?;
-        self.pods.create(&PostParams::default(), &self.pod(name, &image, annotations)?).await?;
+        self.pods.create(&PostParams::default(), &self.pod(name, &image, &[], annotations)?).await?;
+        Ok(())
+    }
+
+    /// Creates a pod on the node with another guest and its arguments.
+    pub(crate) async fn create_command(&self, name: &str, guest: &str, args: &[&str]) -> Result<()> {
+        let image = self.registry.push_guest(guest)?;
+        self.pods.create(&PostParams::default(), &self.pod(name, &image, args, &[])?).await?;
         Ok(())
     }
 
@@ -142,7 +149,7 @@ impl Fixture {
         }
     }
 
-    fn pod(&self, name: &str, image: &str, annotations: &[(&str, &str)]) -> Result<Pod> {
+    fn pod(&self, name: &str, image: &str, args: &[&str], annotations: &[(&str, &str)]) -> Result<Pod> {
         let annotations: BTreeMap<_, _> = annotations.iter().copied().collect();
         Ok(serde_json::from_value(json!({
             "metadata": { "name": name, "annotations": annotations },
@@ -152,6 +159,7 @@ impl Fixture {
                 "containers": [{
                     "name": "http",
                     "image": image,
+                    "args": args,
                     "ports": [{ "name": "http", "containerPort": 8080 }],
                 }],
             },

@@ -7,11 +7,17 @@ mod http;
 mod idle;
 mod load;
 mod promise;
+mod provider;
+mod pull;
 mod start;
+mod tcp;
+mod wasmtime;
 
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
 
 use promise::Promise;
 
@@ -22,7 +28,7 @@ struct Bench {
     what: &'static str,
     /// What it is compared with.
     peer: &'static str,
-    run: fn() -> Result<Vec<Promise>>,
+    run: fn() -> LocalBoxFuture<'static, Result<Vec<Promise>>>,
 }
 
 const BENCHES: &[Bench] = &[
@@ -31,28 +37,48 @@ const BENCHES: &[Bench] = &[
         what: "200 HTTP pods, one after another, created bound to the node with the default service-account token; \
                image cached; from bound to Running and Ready, and from deleted to gone, seen by one watch",
         peer: "the Go kubelet with containerd on a like machine: 672 ms (p50, bound to Running); not run here",
-        run: start::run,
+        run: || start::run().boxed_local(),
     },
     Bench {
         name: "burst",
         what: "100 HTTP pods at once, created bound to the node; from the first request to all Running; then 500 on a new \
                node, and where the CPU time goes",
         peer: "the Go kubelet with containerd on a like machine: 38-42 s; not run here",
-        run: burst::run,
+        run: || burst::run().boxed_local(),
     },
     Bench {
         name: "idle",
         what: "1000 HTTP pods that nobody asks anything; the agent's CPU time and its calls to the apiserver in a minute",
         peer: "none: no other kubelet here runs a thousand pods",
-        run: idle::run,
+        run: || idle::run().boxed_local(),
     },
     Bench {
         name: "http",
         what: "HTTP/1.1 over 50 connections to a pod's address: a fresh instance for each request, a guest that computes, \
-               and instances that are used again, of WASI 0.2 and 0.3; five pairs of runs of five seconds, the median of \
-               their ratios",
+               and instances that are used again, of WASI 0.2 and 0.3; pairs of short runs, the medians of their ratios",
         peer: "wasmtime serve of the same version and with the same settings on 127.0.0.1, run in turn",
-        run: http::run,
+        run: || http::run().boxed_local(),
+    },
+    Bench {
+        name: "provider",
+        what: "300 commands of a cached image, one after another, at the provider itself: from the call for a sandbox to the \
+               first thing that the guest writes",
+        peer: "none: containerd takes hundreds of milliseconds",
+        run: || provider::run().boxed_local(),
+    },
+    Bench {
+        name: "pull",
+        what: "the first pod of an image of 19 MB that holds a Python interpreter, from bound to Ready, and how much of that is \
+               compiling",
+        peer: "none",
+        run: || pull::run().boxed_local(),
+    },
+    Bench {
+        name: "tcp",
+        what: "bytes that a guest echoes over one connection to its pod's address; pairs of short runs, the median of their \
+               ratios",
+        peer: "the same guest under wasmtime run, of the same version and with the same settings, on 127.0.0.1, run in turn",
+        run: || tcp::run().boxed_local(),
     },
 ];
 
@@ -72,10 +98,11 @@ fn main() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
 
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut promises = Vec::new();
     for bench in chosen {
         describe(bench);
-        promises.extend((bench.run)()?);
+        promises.extend(runtime.block_on((bench.run)())?);
     }
     promises.iter().for_each(|promise| println!("{promise}"));
     if flags.iter().any(|flag| *flag == "--save") {

@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use coracle_tests::programs;
 
-/// A number that was measured, and what it has to be.
+/// A number that was measured, and what it has to be, if that was promised.
 pub(crate) struct Promise {
     name: &'static str,
     measured: Figure,
-    target: Figure,
+    target: Option<Figure>,
 }
 
 #[derive(Clone, Copy)]
@@ -26,35 +26,55 @@ enum Figure {
 impl Promise {
     /// A duration that must not be longer than promised.
     pub(crate) fn at_most(name: &'static str, measured: Duration, target: Duration) -> Self {
-        Self { name, measured: Figure::Duration(measured), target: Figure::Duration(target) }
+        Self { name, measured: Figure::Duration(measured), target: Some(Figure::Duration(target)) }
     }
 
     /// A ratio to a peer that must not be smaller than promised.
     pub(crate) fn at_least(name: &'static str, measured: f64, target: f64) -> Self {
-        Self { name, measured: Figure::Ratio(measured), target: Figure::Ratio(target) }
+        Self { name, measured: Figure::Ratio(measured), target: Some(Figure::Ratio(target)) }
+    }
+
+    /// A duration that is worth knowing, of which nothing was promised.
+    pub(crate) fn took(name: &'static str, measured: Duration) -> Self {
+        Self { name, measured: Figure::Duration(measured), target: None }
+    }
+
+    /// A ratio that is worth knowing, of which nothing was promised.
+    pub(crate) fn ratio(name: &'static str, measured: f64) -> Self {
+        Self { name, measured: Figure::Ratio(measured), target: None }
     }
 
     pub(crate) fn holds(&self) -> bool {
         match (self.measured, self.target) {
-            (Figure::Duration(measured), Figure::Duration(target)) => measured <= target,
-            (Figure::Ratio(measured), Figure::Ratio(target)) => measured >= target,
+            (_, None) => true,
+            (Figure::Duration(measured), Some(Figure::Duration(target))) => measured <= target,
+            (Figure::Ratio(measured), Some(Figure::Ratio(target))) => measured >= target,
             _ => false,
         }
     }
 
+    fn target(&self) -> String {
+        self.target.map_or_else(|| "-".to_owned(), |target| target.to_string())
+    }
+
     fn word(&self) -> &'static str {
-        if self.holds() { "ok" } else { "short" }
+        match self.target {
+            None => "reported",
+            Some(_) if self.holds() => "ok",
+            Some(_) => "short",
+        }
     }
 
     fn row(&self, command: &str) -> String {
-        format!("| {} | {} | {} | {} | `{command}` |", self.name, self.measured, self.target, self.word())
+        let Self { name, measured, .. } = self;
+        format!("| {name} | {measured} | {} | {} | `{command}` |", self.target(), self.word())
     }
 }
 
 impl fmt::Display for Promise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, measured, target } = self;
-        write!(f, "promise {name} measured={measured} target={target} {}", self.word())
+        let Self { name, measured, .. } = self;
+        write!(f, "promise {name} measured={measured} target={} {}", self.target(), self.word())
     }
 }
 
@@ -74,6 +94,25 @@ impl fmt::Display for Milliseconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.1}ms", self.0.as_secs_f64() * 1e3)
     }
+}
+
+/// The ratio in the middle.
+pub(crate) fn median(mut ratios: Vec<f64>) -> f64 {
+    ratios.sort_by(f64::total_cmp);
+    ratios.get(ratios.len() / 2).copied().unwrap_or_default()
+}
+
+/// A duration as Rust shows it: `1.5s`, `12ms`.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.')?);
+    let seconds = match unit {
+        "s" => 1.0,
+        "ms" => 1e-3,
+        "µs" => 1e-6,
+        "ns" => 1e-9,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()
 }
 
 /// A set of measured durations.
@@ -144,6 +183,14 @@ mod tests {
     }
 
     #[test]
+    fn durations_are_read_as_rust_shows_them() {
+        for duration in [1_234_567_890, 12_300_000, 456_789, 12].map(Duration::from_nanos) {
+            assert_eq!(parse_duration(&format!("{duration:?}")), Some(duration));
+        }
+        assert_eq!(["", "5", "5 h", "s"].map(parse_duration), [None; 4]);
+    }
+
+    #[test]
     fn a_promise_is_short_when_it_takes_longer_or_the_ratio_is_smaller() {
         let start = |measured| {
             Promise::at_most("start", Duration::from_micros(measured), Duration::from_millis(10)).to_string()
@@ -153,5 +200,10 @@ mod tests {
         let http = |measured| Promise::at_least("http", measured, 0.95).to_string();
         assert_eq!(http(0.95), "promise http measured=0.950x target=0.950x ok");
         assert!(http(0.9499).ends_with(" short"));
+        let pull = Promise::took("pull", Duration::from_secs(3));
+        assert_eq!(
+            (pull.to_string().as_str(), pull.holds()),
+            ("promise pull measured=3000.0ms target=- reported", true)
+        );
     }
 }

@@ -16,9 +16,8 @@ struct Times {
     gone: Vec<Duration>,
 }
 
-pub(crate) fn run() -> Result<Vec<Promise>> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let times = runtime.block_on(measure())?;
+pub(crate) async fn run() -> Result<Vec<Promise>> {
+    let times = measure().await?;
     let (running, ready) = (Samples::new(times.running), Samples::new(times.ready));
     let gone = Samples::new(times.gone);
     println!("  bound to Running: {running}\n  bound to Ready:   {ready}\n  deleted to gone:  {gone}");
