@@ -39,7 +39,7 @@ pub use manager::{KubeGenericRuntimeManager, RuntimeOptions};
 pub use restart::{
     ALL_CONTAINERS_RESTARTING, all_containers_could_restart, all_containers_restart_cleaned_up,
     container_should_restart, is_restarting_all_containers, should_all_containers_restart,
-    should_container_be_restarted,
+    should_container_be_restarted, shows_restart_of_all_containers,
 };
 pub use runtime_pod::{RuntimeContainer, RuntimePod, RuntimeSandbox};
 pub use security_context::SeccompOptions;

@@ -80,6 +80,18 @@ pub fn should_all_containers_restart(pod: &Pod, runtime: &RuntimePod, status: &P
     })
 }
 
+/// The same as far as the API shows it, for those who do not know the runtime.
+pub fn shows_restart_of_all_containers(pod: &Pod, status: &PodStatus) -> bool {
+    let lists = [&status.init_container_statuses, &status.container_statuses];
+    let ended = lists.into_iter().flatten().flatten().filter_map(|shown| {
+        let end = shown.state.as_ref()?.terminated.as_ref()?;
+        let mut containers = pod.init_containers().iter().chain(pod.containers());
+        Some((containers.find(|c| c.name == shown.name)?, end.exit_code))
+    });
+    let mut ended = ended.into_iter();
+    is_restarting_all_containers(status) || ended.any(|(spec, code)| restarts_all_containers(spec, code))
+}
+
 /// Whether the status says that all containers are being restarted.
 pub fn is_restarting_all_containers(status: &PodStatus) -> bool {
     let conditions = status.conditions.as_deref().unwrap_or_default();
@@ -112,8 +124,11 @@ pub(super) fn restart_after_kill(container: &Container, pod: &Pod) -> bool {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::{ContainerRestartRuleOnExitCodes, PodSpec};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::kuberuntime::test_support::{change, exit, running, runtime_of};
 
     fn pod(policy: &str) -> Pod {
         Pod {
@@ -135,6 +150,100 @@ mod tests {
                 }]
             }),
             ..Container::default()
+        }
+    }
+
+    /// `TestShouldContainerBeRestarted`.
+    #[test]
+    fn what_does_not_run_starts_by_its_policy() {
+        let states = [
+            ("no-history", None, [true, true, true]),
+            ("alive", Some((ContainerState::Running, 0)), [false, false, false]),
+            ("succeed", Some((ContainerState::Exited, 0)), [false, false, true]),
+            ("failed", Some((ContainerState::Exited, 1)), [false, true, true]),
+            ("unknown", Some((ContainerState::Unknown, 0)), [true, true, true]),
+            ("created", Some((ContainerState::Created, 0)), [true, true, true]),
+        ];
+        for (name, state, expected) in states {
+            for (policy, expected) in ["Never", "OnFailure", "Always"].into_iter().zip(expected) {
+                let mut pod = pod(policy);
+                let spec = Container { name: name.into(), ..Container::default() };
+                pod.spec.get_or_insert_default().containers = vec![spec.clone()];
+                let mut runtime = runtime_of(&pod);
+                match state {
+                    None => runtime.containers.clear(),
+                    Some((state, code)) => change(&mut runtime, name, |status| {
+                        status.state = state;
+                        status.exit_code = code;
+                    }),
+                }
+                // An older instance says nothing.
+                let mut older = running(&pod, &spec);
+                std::sync::Arc::make_mut(&mut older.status).state = ContainerState::Exited;
+                std::sync::Arc::make_mut(&mut older.status).exit_code = 2;
+                runtime.containers.extend(state.map(|_| older));
+                let restarted = |pod: &Pod| should_container_be_restarted(&spec, pod, &runtime);
+                assert_eq!(restarted(&pod), expected, "{name} {policy}");
+                pod.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
+                assert!(!restarted(&pod), "{name} {policy}: nothing starts in a pod that is to end");
+            }
+        }
+    }
+
+    /// `TestShouldAllContainersRestart`, and as far as the API shows it.
+    #[test]
+    fn one_exit_may_restart_all() {
+        let rule =
+            json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}]);
+        let with = |list: &str, policy: &str, rules: &Value| -> Pod {
+            let container = json!({"name": "c", "restartPolicy": policy, "restartPolicyRules": rules});
+            let spec = json!({"containers": [], (list): [container]});
+            serde_json::from_value(json!({"metadata": {"uid": "u"}, "spec": spec})).unwrap()
+        };
+        let marked = json!([{"type": "AllContainersRestarting", "status": "True"}]);
+        let none = json!(null);
+        let cases = [
+            ("pod marked with condition", with("containers", "Never", &none), None, &marked, true),
+            (
+                "regular container exited with matching rules",
+                with("containers", "Never", &rule),
+                Some(42),
+                &none,
+                true,
+            ),
+            (
+                "init container exited with matching rules",
+                with("initContainers", "Never", &rule),
+                Some(42),
+                &none,
+                true,
+            ),
+            (
+                "sidecar container exited with matching rules",
+                with("initContainers", "Always", &rule),
+                Some(42),
+                &none,
+                true,
+            ),
+            ("container exited without rules", with("containers", "Never", &none), Some(1), &none, false),
+            ("container exited with another code", with("containers", "Never", &rule), Some(1), &none, false),
+            ("container runs", with("containers", "Never", &rule), None, &none, false),
+        ];
+        for (name, pod, exit_code, conditions, expected) in cases {
+            let mut runtime = runtime_of(&pod);
+            let status: PodStatus = serde_json::from_value(json!({"conditions": conditions})).unwrap();
+            let end = exit_code.map(|code| json!({"exitCode": code}));
+            let statuses = json!([{"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"terminated": end}}]);
+            let list =
+                if pod.containers().is_empty() { "initContainerStatuses" } else { "containerStatuses" };
+            let shown: PodStatus =
+                serde_json::from_value(json!({"conditions": conditions, (list): statuses})).unwrap();
+            if let Some(code) = exit_code {
+                exit(&mut runtime, "c", code);
+            }
+            assert_eq!(should_all_containers_restart(&pod, &runtime, &status), expected, "{name}");
+            assert_eq!(shows_restart_of_all_containers(&pod, &shown), expected, "{name}: as shown");
         }
     }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::results::{ProbeResult, Results, Update};
 use super::{ProbeKey, ProbeType};
-use crate::kuberuntime::container_should_restart;
+use crate::kuberuntime::{container_should_restart, shows_restart_of_all_containers};
 use crate::pod::{PodExt, container_status, phase};
 use crate::ports::ProbeOutcome;
 
@@ -141,7 +141,8 @@ impl Worker {
         let Some(container) = self.follow_container(seen.status, results) else { return Next::Wait };
         let state = container.state.as_ref();
         if state.is_none_or(|s| s.running.is_none()) {
-            return self.not_running(state.and_then(|s| s.terminated.as_ref()).map(|t| t.exit_code), results);
+            let exit_code = state.and_then(|s| s.terminated.as_ref()).map(|t| t.exit_code);
+            return self.not_running(exit_code, seen.status, results);
         }
         let is_startup = self.key.probe_type == ProbeType::Startup;
         if self.pod.is_deleting() && self.key.probe_type != ProbeType::Readiness {
@@ -162,7 +163,7 @@ impl Worker {
         Next::Probe(Attempt { number: self.attempts, started: seen.now, counts })
     }
 
-    fn not_running(&mut self, exit_code: Option<i32>, results: &Results) -> Next {
+    fn not_running(&mut self, exit_code: Option<i32>, status: &PodStatus, results: &Results) -> Next {
         self.abort();
         // Should the very same container be seen running again, it has to show anew that it is ready. Its liveness is
         // left alone: a container that was made and not started yet must not begin its life with a failure.
@@ -172,7 +173,8 @@ impl Worker {
             results.set(id, ProbeResult::Failure);
         }
         let restarts = |code| self.container().is_some_and(|c| container_should_restart(c, &self.pod, code));
-        if exit_code.is_none_or(restarts) { Next::Wait } else { Next::Stop }
+        let comes_back = exit_code.is_none_or(restarts) || shows_restart_of_all_containers(&self.pod, status);
+        if comes_back { Next::Wait } else { Next::Stop }
     }
 
     /// The try has begun.

@@ -219,6 +219,46 @@ async fn a_worker_ends_with_a_container_that_is_not_restarted() {
     }
 }
 
+/// `TestDoProbeWithContainerRestartAllContainers`.
+#[tokio::test(start_paused = true)]
+async fn a_container_that_starts_anew_with_all_others_is_probed_again() {
+    let rule = || {
+        let codes = json!({"operator": "In", "values": [1]});
+        serde_json::from_value(json!([{"action": "RestartAllContainers", "exitCodes": codes}])).unwrap()
+    };
+    for probe_type in TYPES {
+        let mut own = pod(probe_type, counting(json!({})), "Never");
+        let container = &mut own.spec.as_mut().unwrap().containers[0];
+        container.restart_policy = Some("Never".into());
+        container.restart_policy_rules = Some(rule());
+        let mut rig = Rig::of(probe_type, own);
+        rig.status = status(probe_type, terminated(1));
+        assert_eq!(rig.next(), Next::Wait, "{probe_type}: it is the reason itself");
+
+        let mut of_another = pod(probe_type, counting(json!({})), "Never");
+        let trigger = Container {
+            name: "trigger".into(),
+            restart_policy: Some("Never".into()),
+            restart_policy_rules: Some(rule()),
+            ..Container::default()
+        };
+        of_another.spec.as_mut().unwrap().containers.push(trigger);
+        let mut rig = Rig::of(probe_type, of_another);
+        rig.status = status(probe_type, terminated(137));
+        assert_eq!(rig.next(), Next::Stop, "{probe_type}: it ended by itself");
+        let ended = |code| {
+            let mut other = status(probe_type, terminated(code)).container_statuses.unwrap().remove(0);
+            other.name = "trigger".into();
+            other
+        };
+        for (code, expected) in [(1, Next::Wait), (2, Next::Stop)] {
+            rig.status = status(probe_type, terminated(137));
+            rig.status.container_statuses.as_mut().unwrap().push(ended(code));
+            assert_eq!(rig.next(), expected, "{probe_type}: the other one ended with {code}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_sidecar_is_restarted_whatever_its_pod_says() {
     for probe_type in TYPES {

@@ -279,3 +279,56 @@ async fn merge_pod_status_as_upstream() {
         assert_eq!(written(&merge_pod_status(&old, &new, could_run)), expected, "{name}");
     }
 }
+
+/// `TestStatusEquality`, but for the order of containers, which is that of the spec here.
+#[test]
+fn what_others_write_makes_no_difference() {
+    let plain = status("Running", "True");
+    let with = |change: fn(&mut PodStatus)| {
+        let mut changed = plain.clone();
+        change(&mut changed);
+        equal_by_kubelet(&plain, &changed)
+    };
+    let same: [fn(&mut PodStatus); 5] = [
+        |s| s.conditions.as_mut().unwrap().push(condition("www.example.com/feature", "True")),
+        |s| s.conditions.as_mut().unwrap().reverse(),
+        |s| s.conditions.as_mut().unwrap()[0].last_transition_time = Some(api_now()),
+        |s| s.resource_claim_statuses = Some(vec![Default::default()]),
+        |s| s.extended_resource_claim_status = Some(Default::default()),
+    ];
+    assert!(same.into_iter().all(with));
+    let other: [fn(&mut PodStatus); 5] = [
+        |s| s.conditions.as_mut().unwrap()[0].message = Some("m".into()),
+        |s| s.conditions.as_mut().unwrap()[0].observed_generation = Some(2),
+        |s| s.conditions.as_mut().unwrap().push(condition("DisruptionTarget", "True")),
+        |s| s.container_statuses = Some(vec![ContainerStatus::default()]),
+        |s| s.reason = Some("r".into()),
+    ];
+    assert!(!other.into_iter().any(with));
+}
+
+/// `TestStatusNormalizeTimeStamp`.
+#[test]
+fn times_are_whole_seconds() {
+    let time = || Some(Time("2026-01-01T00:00:00.123456789Z".parse().unwrap()));
+    let states = || {
+        let running = k8s_openapi::api::core::v1::ContainerStateRunning { started_at: time() };
+        let terminated =
+            ContainerStateTerminated { started_at: time(), finished_at: time(), ..Default::default() };
+        let running = ContainerState { running: Some(running), ..Default::default() };
+        let terminated = ContainerState { terminated: Some(terminated), ..Default::default() };
+        let one =
+            ContainerStatus { state: Some(running), last_state: Some(terminated), ..Default::default() };
+        Some(vec![one])
+    };
+    let mut status = PodStatus {
+        start_time: time(),
+        container_statuses: states(),
+        init_container_statuses: states(),
+        ephemeral_container_statuses: states(),
+        ..PodStatus::default()
+    };
+    normalize(&Pod::default(), &mut status);
+    let text = serde_json::to_string(&status).unwrap();
+    assert_eq!(text.matches("\"2026-01-01T00:00:00Z\"").count(), 10, "{text}");
+}
