@@ -23,6 +23,7 @@ const GUESTS: &[(&str, &str, &str, &str)] = &[
     ("commands", "imports", P1, "imports"),
     ("commands", "oom", P1, "oom"),
     ("commands", "stay", P1, "stay"),
+    ("commands", "files", P2, "files-p2"),
     ("commands", "hello", P2, "hello-p2"),
     ("commands", "stay", P2, "stay-p2"),
     ("commands", "sockets", P2, "sockets"),

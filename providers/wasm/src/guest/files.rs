@@ -4,12 +4,14 @@
 //! it: a private one of the container, into which the file is linked. A hard link behaves as a bind mount of the
 //! file does: what is written appears at both ends, and a file that is replaced by another stays the old one.
 //!
-//! File operations run as the node agent's user: `runAsUser` and `fsGroup` do not reach into the host's files.
+//! All of this is done as the agent's own user, as a container runtime does it. What the guest does with its files after
+//! that, the threads do that have its user.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use coracle_provider::Mount;
@@ -45,64 +47,96 @@ impl MountError {
         }
     }
 
+    /// Something of this process's own could not be made or opened.
+    fn unwritten(path: &Path, error: impl std::fmt::Display) -> Self {
+        Self {
+            container_path: String::from("/"),
+            host_path: path.into(),
+            reason: error.to_string(),
+            permanent: false,
+        }
+    }
+
     fn failed(mount: &Mount, error: impl std::fmt::Display) -> Self {
         Self { permanent: false, ..Self::refused(mount, error.to_string()) }
     }
 }
 
+/// What every container of a pod may know about its network, as programs look for it.
+const HOSTS: &str = "/etc/hosts";
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
 /// Opens everything that a guest is to see. Each instance gets a clone of the answer, so that nothing is opened
 /// again for it.
 ///
-/// `private` is the container's own folder, made if it is needed; `forbidden` is the provider's root, where code
-/// that runs comes from. Blocks.
+/// `resolv_conf` is the content of that file, if there is to be one; `private` is the container's own folder, made if it
+/// is needed; `forbidden` is the provider's root, where code that runs comes from. Blocks.
 pub(crate) fn open(
     mounts: &[Mount],
+    resolv_conf: &str,
     private: &Path,
     forbidden: &Path,
 ) -> Result<WasiFilesystemCtx, MountError> {
-    let mut folders: BTreeMap<String, Folder<'_>> = BTreeMap::new();
+    let mut folders: BTreeMap<String, Folder> = BTreeMap::new();
     let mut files: BTreeMap<String, Vec<File<'_>>> = BTreeMap::new();
     for mount in mounts {
         let path = guest_path(&mount.container_path);
         let (host, kind) = find(mount, forbidden)?;
         match kind {
             FileType::Directory => {
-                let folder =
-                    Folder { host: host.path(), perms: perms(mount.read_only), mount, _open: Some(host) };
+                let folder = Folder { host: host.path(), perms: perms(mount.read_only), _open: Some(host) };
                 if folders.insert(path, folder).is_some() {
                     return Err(MountError::refused(mount, "something else is mounted there"));
                 }
             }
             FileType::RegularFile => {
-                let (parent, name) = path.rsplit_once('/').unwrap_or_default();
-                let parent = if parent.is_empty() { "/" } else { parent };
+                let (parent, name) = split(&path);
                 files.entry(parent.into()).or_default().push(File { name: name.into(), host, mount });
             }
             _ => return Err(MountError::refused(mount, "only folders and ordinary files can be mounted")),
         }
     }
+    // A folder in their place has them as it likes: names are looked up by the host anyway.
+    if folders.contains_key(split(HOSTS).0)
+        && let Some(members) = files.get_mut(split(HOSTS).0)
+    {
+        members.retain(|file| guest_path(&file.mount.container_path) != HOSTS);
+    }
+    files.retain(|_, members| !members.is_empty());
+    let mut written = Vec::new();
+    if !resolv_conf.is_empty() {
+        let (parent, name) = split(RESOLV_CONF);
+        let is_taken = |members: &Vec<File<'_>>| members.iter().any(|file| file.name == name);
+        if !folders.contains_key(parent) && !files.get(parent).is_some_and(is_taken) {
+            files.entry(parent.into()).or_default();
+            written.push((parent, name, resolv_conf));
+        }
+    }
     for (number, (parent, members)) in files.into_iter().enumerate() {
-        let mount = members[0].mount;
         if folders.contains_key(&parent) {
             let reason = format!("{parent} is another mount, and a file cannot be added to it");
-            return Err(MountError::refused(mount, reason));
+            return Err(MountError::refused(members[0].mount, reason));
         }
         let host = private.join(number.to_string());
         let perms = gather(&members, &host)?;
-        folders.insert(parent, Folder { host, perms, mount, _open: None });
+        for (_, name, content) in written.iter().filter(|(folder, ..)| *folder == parent) {
+            write(&host, name, content).map_err(|error| MountError::unwritten(&host, error))?;
+        }
+        folders.insert(parent, Folder { host, perms, _open: None });
     }
     let mut wasi = WasiCtx::builder();
     for (path, folder) in &folders {
-        wasi.preopened_dir(&folder.host, path, folder.perms)
-            .map_err(|error| MountError::failed(folder.mount, error))?;
+        wasi.preopened_dir(&folder.host, path, folder.perms).map_err(|error| MountError {
+            container_path: path.clone(),
+            ..MountError::unwritten(&folder.host, error)
+        })?;
     }
     Ok(wasi.build().filesystem().clone())
 }
 
-struct Folder<'a> {
+struct Folder {
     host: PathBuf,
     perms: FsPerms,
-    mount: &'a Mount,
     /// What `host` leads to, if that is by a descriptor.
     _open: Option<Found>,
 }
@@ -111,6 +145,25 @@ struct File<'a> {
     name: String,
     host: Found,
     mount: &'a Mount,
+}
+
+/// The folder and the name of an absolute path.
+fn split(path: &str) -> (&str, &str) {
+    let (parent, name) = path.rsplit_once('/').unwrap_or_default();
+    (if parent.is_empty() { "/" } else { parent }, name)
+}
+
+fn write(folder: &Path, name: &str, content: &str) -> io::Result<()> {
+    make(folder)?;
+    let path = folder.join(name);
+    fs::write(&path, content)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644))
+}
+
+/// Makes a folder that every user may look into, whatever the process's umask is.
+fn make(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
 }
 
 fn perms(read_only: bool) -> FsPerms {
@@ -163,7 +216,7 @@ fn gather(files: &[File<'_>], folder: &Path) -> Result<FsPerms, MountError> {
     for file in files {
         let mount = file.mount;
         let target = folder.join(&file.name);
-        fs::create_dir_all(folder).map_err(|error| MountError::failed(mount, error))?;
+        make(folder).map_err(|error| MountError::failed(mount, error))?;
         if target.exists() {
             return Err(MountError::refused(mount, "something else is mounted there"));
         }
@@ -198,13 +251,17 @@ fn copy(file: &File<'_>, target: &Path) -> Result<(), MountError> {
             format!("it is a single file of {size} bytes that cannot be linked; mount its folder instead");
         return Err(MountError::refused(file.mount, reason));
     }
-    fs::copy(file.host.path(), target).map(drop).map_err(failed)
+    fs::copy(file.host.path(), target).map_err(failed)?;
+    // Modes come along with the content, owners do not. Who is not root has nobody else's files.
+    let meta = fs::metadata(file.host.path()).map_err(failed)?;
+    match chown(target, Some(meta.uid()), Some(meta.gid())) {
+        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(failed(error)),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
 
     struct Host {
@@ -235,7 +292,9 @@ mod tests {
 
         fn open(&self, mounts: &[Mount]) -> Result<(), String> {
             let private = self.path("root/private");
-            open(mounts, &private, &self.path("root")).map(drop).map_err(|error| error.to_string())
+            open(mounts, "nameserver 192.0.2.1\n", &private, &self.path("root"))
+                .map(drop)
+                .map_err(|error| error.to_string())
         }
     }
 
@@ -248,6 +307,24 @@ mod tests {
             fs::metadata(&linked).unwrap().ino(),
             fs::metadata(host.path("volume/file")).unwrap().ino()
         );
+    }
+
+    #[test]
+    fn etc_has_what_the_pod_says_unless_a_volume_is_there() {
+        let host = Host::new();
+        let etc = |name: &str| fs::read_to_string(host.path("root/private/0").join(name)).ok();
+        host.open(&[host.mount("volume/file", "/etc/hosts", true)]).unwrap();
+        let expected = (Some("content".to_owned()), Some("nameserver 192.0.2.1\n".to_owned()));
+        assert_eq!((etc("hosts"), etc("resolv.conf")), expected);
+        fs::remove_dir_all(host.path("root/private/0")).unwrap();
+        // A file of the container's own.
+        host.open(&[host.mount("volume/file", "/etc/resolv.conf", true)]).unwrap();
+        assert_eq!((etc("hosts"), etc("resolv.conf")), (None, Some("content".to_owned())));
+        fs::remove_dir_all(host.path("root/private/0")).unwrap();
+        // A folder is left as it is.
+        let over = [host.mount("volume", "/etc", false), host.mount("volume/file", "/etc/hosts", false)];
+        host.open(&over).unwrap();
+        assert!(!host.path("root/private/0").exists() && !host.path("volume/resolv.conf").exists());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::runtime::Handle;
 use wasmtime::Store;
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -43,7 +44,9 @@ pub(crate) struct ContainerEnv {
     pub(crate) net: Arc<PodNet>,
     pub(crate) engine: Arc<Engine>,
     /// The runtime for guests in the pod's network namespace.
-    pub(crate) guests: tokio::runtime::Handle,
+    pub(crate) guests: Handle,
+    /// The context whose blocking threads wait for its files, if that is not the runtime's own.
+    pub(crate) file_context: Option<Handle>,
 }
 
 impl ContainerEnv {
@@ -96,9 +99,19 @@ impl ContainerEnv {
     }
 
     /// Accounts for a piece of guest work.
-    pub(crate) fn metered<F: Future>(&self, work: F) -> Metered<F> {
-        Metered::new(self.engine.clone(), self.cpu.clone(), work)
+    pub(crate) fn metered<F: Future>(&self, work: F) -> Metered<impl Future<Output = F::Output> + use<F>> {
+        Metered::new(self.engine.clone(), self.cpu.clone(), in_context(self.file_context.clone(), work))
     }
+}
+
+/// Polls work in a runtime's context, if one is given: blocking work that it starts goes to that runtime's threads.
+async fn in_context<F: Future>(context: Option<Handle>, work: F) -> F::Output {
+    let mut work = std::pin::pin!(work);
+    std::future::poll_fn(|cx| {
+        let _entered = context.as_ref().map(Handle::enter);
+        work.as_mut().poll(cx)
+    })
+    .await
 }
 
 /// The data of an instance's store, for all kinds of guests.

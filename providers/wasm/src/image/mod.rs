@@ -244,6 +244,9 @@ impl ImageStore {
 
     fn describe(&self, named: &Named) -> Image {
         let files: u64 = named.image.files.iter().map(|(_, size)| size).sum();
+        // As container runtimes tell it: a number or a name, and not the group.
+        let user = named.image.config.user.split(':').next().unwrap_or_default();
+        let uid = user.parse().ok();
         let prepared = |artifact: &Arc<Artifact>| self.prepare.prepared_bytes(&artifact.wasm.digest);
         let (repo_digests, repo_tags) = named.names.iter().cloned().partition(|name| is_digest_name(name));
         Image {
@@ -252,8 +255,8 @@ impl ImageStore {
             repo_digests,
             size_bytes: files + named.image.artifact.as_ref().map_or(0, prepared),
             kind: ArtifactKind::Wasm,
-            uid: None,
-            username: named.image.config.user.clone(),
+            uid,
+            username: uid.map_or_else(|| user.to_owned(), |_| String::new()),
             annotations: named.image.annotations.clone(),
             pinned: false,
         }

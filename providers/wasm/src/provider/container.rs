@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::file_threads::FileThreads;
 use crate::guest::{ContainerEnv, ContainerMemory, Outcome, Program, Reuse, Stop, request_stop};
 use crate::logs::ContainerLog;
 
@@ -42,6 +43,8 @@ pub(super) struct Guest {
     pub(super) serving_port: u16,
     /// How often a service uses its instances.
     pub(super) reuse: Reuse,
+    /// What `env` has the context of.
+    pub(super) _file_threads: Option<Arc<FileThreads>>,
 }
 
 impl Container {

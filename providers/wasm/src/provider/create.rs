@@ -9,8 +9,12 @@ use coracle_provider::{
     SandboxStatus,
 };
 use jiff::Timestamp;
+use tokio::sync::oneshot;
+use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 
 use super::container::{Container, Guest};
+use super::file_threads::FileThreads;
+use super::identity::Identity;
 use super::sandbox::Sandbox;
 use super::{Shared, new_id, no_sandbox, not_ready, record_error};
 use crate::guest::{
@@ -47,8 +51,9 @@ impl Shared {
         let reuse = fitting(&program, &sandbox.status(), &config)?;
         let image_id = self.image_id(&artifact).await?;
         let status = new_status(&sandbox.status(), log_path(&sandbox, &config), &config, image_id);
-        let env = self.environment(&status, &sandbox, &config, &artifact).await?;
-        let guest = Guest { program, env, serving_port: config.serving_port, reuse };
+        let (env, file_threads) = self.environment(&status, &sandbox, &config, &artifact).await?;
+        let guest =
+            Guest { program, env, serving_port: config.serving_port, reuse, _file_threads: file_threads };
         self.journal.put(&status).await.map_err(|error| record_error(&status.id, error))?;
         let id = status.id.clone();
         let added = self.tables.add_container(Container::new(status, guest));
@@ -66,32 +71,26 @@ impl Shared {
         sandbox: &Sandbox,
         config: &ContainerConfig,
         artifact: &Artifact,
-    ) -> Result<Arc<ContainerEnv>> {
+    ) -> Result<(Arc<ContainerEnv>, Option<Arc<FileThreads>>)> {
         let net = sandbox.net().ok_or_else(|| not_ready(&sandbox.id))?;
-        let guests = self
-            .guests
-            .of(&net, &self.options.network)
-            .map_err(|error| Error::internal(format!("cannot start threads for guests: {error}")))?;
-        let (mounts, private) = (config.mounts.clone(), self.private_folder(&status.id));
-        let root = self.options.root.clone();
-        let opened = guests
-            .spawn_blocking(move || open_files(&mounts, &private, &root))
-            .await
-            .map_err(|error| Error::internal(format!("cannot open mounts: {error}")))?;
-        let files = match opened {
-            Ok(files) => files,
-            Err(error) => {
-                self.clean_up(&status.id).await;
-                let message = format!("container {:?}: {error}", config.name);
-                return Err(if error.permanent { Error::invalid(message) } else { Error::internal(message) });
-            }
-        };
+        let threads = |error| Error::internal(format!("cannot start threads for guests: {error}"));
+        let guests = self.guests.of(&net, &self.options.network).map_err(threads)?;
+        let identity = Identity::of(&config.linux.security, &artifact.config.user).map_err(|error| {
+            Error::invalid(format!(
+                "container {:?} cannot run image {:?}: {error}",
+                config.name, config.image.image
+            ))
+        })?;
+        let place = (&sandbox.file_threads, &*net, &self.options.network);
+        let file_threads =
+            self.guests.file_threads(place, &config.name, &config.mounts, identity).map_err(threads)?;
+        let files = self.open_mounts(&status.id, sandbox, config).await?;
         let image = &artifact.config;
         let working_dir =
             if config.working_dir.is_empty() { &image.working_dir } else { &config.working_dir };
         let environment = environment(&sandbox.hostname, image, &config.envs);
         let log = self.logs.log(status.log_path.clone());
-        Ok(Arc::new(ContainerEnv {
+        let env = Arc::new(ContainerEnv {
             arguments: arguments(artifact, &config.image.image, &config.command, &config.args),
             config: Arc::new(environment.iter().cloned().collect()),
             environment,
@@ -104,7 +103,34 @@ impl Shared {
             net,
             engine: self.engine.clone(),
             guests,
-        }))
+            file_context: file_threads.as_ref().map(|threads| threads.context().clone()),
+        });
+        Ok((env, file_threads))
+    }
+
+    async fn open_mounts(
+        &self,
+        id: &str,
+        sandbox: &Sandbox,
+        config: &ContainerConfig,
+    ) -> Result<WasiFilesystemCtx> {
+        let (mounts, private) = (config.mounts.clone(), self.private_folder(id));
+        let (root, resolv_conf) = (self.options.root.clone(), sandbox.resolv_conf.clone());
+        let may_hang = mounts.iter().any(|mount| mount.of_node);
+        let open = move || open_files(&mounts, &resolv_conf, &private, &root);
+        let opened = if may_hang {
+            apart(open).await
+        } else {
+            self.guests.files().spawn_blocking(open).await.map_err(std::io::Error::other)
+        };
+        match opened.map_err(|error| Error::internal(format!("cannot open mounts: {error}")))? {
+            Ok(files) => Ok(files),
+            Err(error) => {
+                self.clean_up(id).await;
+                let message = format!("container {:?}: {error}", config.name);
+                Err(if error.permanent { Error::invalid(message) } else { Error::internal(message) })
+            }
+        }
     }
 
     /// The image with its digest: by a name that leads to it from anywhere, if it has one.
@@ -135,6 +161,16 @@ impl Shared {
         // It fails only when the provider ends; opening it again sweeps the folder.
         let _ = removal.await;
     }
+}
+
+/// Does what may hang for ever on a thread of its own. There is one for each container that is being made.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> std::io::Result<T> {
+    let (done, result) = oneshot::channel();
+    std::thread::Builder::new().name("wasm-mounts".into()).spawn(move || {
+        // Nobody waits any more if the provider has ended.
+        let _ = done.send(work());
+    })?;
+    result.await.map_err(std::io::Error::other)
 }
 
 /// How a service uses its instances, after refusing by name what a container asks for and its program cannot have.

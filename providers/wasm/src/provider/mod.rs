@@ -2,7 +2,9 @@
 
 mod container;
 mod create;
+mod file_threads;
 mod host_ports;
+mod identity;
 mod images;
 mod programs;
 mod resize;

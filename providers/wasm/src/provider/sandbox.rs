@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_provider::{
-    NetworkMode, PodNetwork, Result, Revision, SandboxConfig, SandboxState, SandboxStatus,
+    DnsConfig, NetworkMode, PodNetwork, Result, Revision, SandboxConfig, SandboxState, SandboxStatus,
 };
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
+use super::file_threads::PodFileThreads;
 use super::host_ports::HostPorts;
 use super::{Shared, new_id, no_sandbox, record_error};
 use crate::network::PodNet;
@@ -22,7 +23,11 @@ pub(super) struct Sandbox {
     pub(super) log_directory: PathBuf,
     /// The host name that its guests see.
     pub(super) hostname: String,
+    /// What its guests find in `/etc/resolv.conf`; empty for no such file.
+    pub(super) resolv_conf: String,
     status: Mutex<Arc<SandboxStatus>>,
+    /// The threads that wait for its containers' files.
+    pub(super) file_threads: PodFileThreads,
     live: Mutex<Option<Live>>,
 }
 
@@ -39,7 +44,9 @@ impl Sandbox {
             id: status.id.clone(),
             log_directory: PathBuf::new(),
             hostname: String::new(),
+            resolv_conf: String::new(),
             status: Mutex::new(Arc::new(SandboxStatus { state: SandboxState::NotReady, ..status })),
+            file_threads: PodFileThreads::default(),
             live: Mutex::new(None),
         })
     }
@@ -64,6 +71,21 @@ fn or_node_name(hostname: String) -> String {
         return rustix::system::uname().nodename().to_string_lossy().into_owned();
     }
     hostname
+}
+
+/// `resolv.conf`, as a container runtime writes it.
+fn resolv_conf(dns: &DnsConfig) -> String {
+    let mut text = String::new();
+    if !dns.searches.is_empty() {
+        text.push_str(&format!("search {}\n", dns.searches.join(" ")));
+    }
+    for server in &dns.servers {
+        text.push_str(&format!("nameserver {server}\n"));
+    }
+    if !dns.options.is_empty() {
+        text.push_str(&format!("options {}\n", dns.options.join(" ")));
+    }
+    text
 }
 
 impl Shared {
@@ -125,7 +147,9 @@ impl Shared {
             id: status.id.clone(),
             log_directory: config.log_directory,
             hostname: or_node_name(config.hostname),
+            resolv_conf: resolv_conf(&config.dns),
             status: Mutex::new(Arc::new(status)),
+            file_threads: PodFileThreads::default(),
             live: Mutex::new(Some(Live { net, host_ports })),
         })))
     }
@@ -143,6 +167,7 @@ impl Shared {
         if let Some(Live { net, host_ports }) = live {
             host_ports.close().await;
             net.release();
+            sandbox.file_threads.end();
             self.guests.end(&net);
         }
         // If it fails, the caller stops the sandbox again.

@@ -85,7 +85,7 @@ async fn the_configuration_of_a_container_image_comes_along() {
     pieces.layers.push((OCI_TAR, tar(&[("srv/app.wasm", &component())])));
     let reference = registry.push("app:v1", &pieces).await;
     let image = bed.pull(&reference).await.unwrap();
-    assert_eq!(image.username, "1000:1000");
+    assert_eq!((image.uid, image.username.as_str()), (Some(1000), ""));
     assert_eq!(bed.binary(&reference), component());
     let expected = ImageConfig {
         entrypoint: vec!["app.wasm".to_owned(), "-v".to_owned()],

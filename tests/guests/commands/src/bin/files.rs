@@ -1,4 +1,5 @@
-//! Works on files, one command an argument: `cat PATH`, `ls PATH` (without hidden names), `write PATH TEXT`, `append PATH TEXT`, `rm PATH`.
+//! Works on files, one command an argument: `cat PATH`, `ls PATH` (without hidden names), `write PATH TEXT`, `append PATH TEXT`, `rm PATH`,
+//! `link OLD NEW`, `rename OLD NEW`, `never PATH TEXT` tries to read PATH very often, and fails if it ever has TEXT in it.
 
 use std::fs;
 use std::io::{self, Write};
@@ -15,6 +16,9 @@ fn main() -> ExitCode {
             "write" => fs::write(path, words.next().unwrap_or_default()),
             "append" => append(path, words.next().unwrap_or_default()),
             "rm" => fs::remove_file(path),
+            "link" => fs::hard_link(path, words.next().unwrap_or_default()),
+            "rename" => fs::rename(path, words.next().unwrap_or_default()),
+            "never" => never(path, words.next().unwrap_or_default()),
             _ => Err(io::Error::other("unknown command")),
         };
         if let Err(error) = result {
@@ -38,4 +42,13 @@ fn list(path: &str) -> io::Result<()> {
 
 fn append(path: &str, text: &str) -> io::Result<()> {
     fs::OpenOptions::new().append(true).create(true).open(path)?.write_all(text.as_bytes())
+}
+
+fn never(path: &str, text: &str) -> io::Result<()> {
+    for _ in 0..20_000 {
+        if fs::read(path).is_ok_and(|content| content == text.as_bytes()) {
+            return Err(io::Error::other("it was read"));
+        }
+    }
+    Ok(())
 }
