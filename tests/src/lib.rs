@@ -11,6 +11,7 @@ pub mod control_plane;
 pub mod coracle;
 pub mod guests;
 pub mod http;
+pub mod kube_proxy;
 pub mod kubeconfig;
 pub mod kubectl;
 pub mod network;

@@ -37,6 +37,8 @@ struct Settings {
     kubeconfig: PathBuf,
     port: u16,
     healthz: u16,
+    /// Further flags. They come last, and so win.
+    flags: Vec<String>,
     scratch: Scratch,
 }
 
@@ -48,6 +50,16 @@ impl Node {
 
     /// Starts a node whose KubeletConfiguration has these fields as well.
     pub fn start_with(control_plane: &ControlPlane, name: &str, fields: &Value) -> Result<Self> {
+        Self::start_with_flags(control_plane, name, fields, &[])
+    }
+
+    /// The same, with further flags.
+    pub fn start_with_flags(
+        control_plane: &ControlPlane,
+        name: &str,
+        fields: &Value,
+        flags: &[String],
+    ) -> Result<Self> {
         let scratch = Scratch::new("node")?;
         let (port, healthz) = (network::free_port()?, network::free_port()?);
         let mut configuration = json!({
@@ -73,7 +85,8 @@ impl Node {
         }
         let config = scratch.write("config.yaml", serde_json::to_vec_pretty(&configuration)?)?;
         let kubeconfig = control_plane.node_kubeconfig(&scratch, name)?;
-        let settings = Settings { name: name.to_owned(), config, kubeconfig, port, healthz, scratch };
+        let (name, flags) = (name.to_owned(), flags.to_vec());
+        let settings = Settings { name, config, kubeconfig, port, healthz, flags, scratch };
         Ok(Self { process: settings.start()?, settings })
     }
 
@@ -148,7 +161,7 @@ impl Settings {
         command.args(["--hostname-override", &self.name, "--node-ip", &network::node_ip()?.to_string()]);
         command.arg("--root-dir").arg(self.scratch.join("root"));
         command.arg("--cert-dir").arg(self.scratch.join("pki"));
-        command.args(["--node-labels", LABEL, "-v", "2"]);
+        command.args(["--node-labels", LABEL, "-v", "2"]).args(&self.flags);
         let mut process = Process::start(&self.name, command, &self.scratch.join("coracle.log"))?;
         process.grace = STOP;
         process.await_ready(Deadline::seconds(START), || http::get(&self.healthz()).is_ok())?;
