@@ -9,8 +9,6 @@ use super::field::Literal::*;
 use super::field::Unset::*;
 use super::support::Support::{NoEffect, Refused, Works};
 
-const NO_CONTAINERS: &str =
-    "containers through CRI are not built in yet; leave it unset and the node runs Wasm pods";
 const NO_EVICTION: &str = "pods are not evicted under pressure";
 const NO_CGROUP_TREE: &str = "no cgroups are made for pods or system daemons";
 const NO_RESERVATION: &str = "nothing is held back from the node's allocatable resources";
@@ -58,7 +56,7 @@ pub static FIELDS: &[Field] = &[
     Field::new("enableSystemLogHandler", Bool, NilMeans(Truth(true)), Works("whether /var/log is served under /logs/")),
     Field::new("enableSystemLogQuery", Bool, Nil, NoEffect("the journal is never read; files of /var/log are served by name")),
     Field::new("enableProfilingHandler", Bool, NilMeans(Truth(true)), NoEffect("Go profiles are never served")),
-    Field::new("enableDebugFlagsHandler", Bool, NilMeans(Truth(true)), NoEffect("flags are never changed over HTTP")),
+    Field::new("enableDebugFlagsHandler", Bool, NilMeans(Truth(true)), Works("whether the verbosity of the log can be changed by PUT to /debug/flags/v")),
     Field::new("enableContentionProfiling", Bool, Zero, NoEffect("Go profiles are never served")).flag("contention-profiling"),
     Field::new("streamingConnectionIdleTimeout", Duration, ZeroMeans(Str("4h0m0s")), Works("how long an exec, attach or port-forward may be idle before it is closed; 0 is for ever")).flag("streaming-connection-idle-timeout"),
     Field::new("showHiddenMetricsForVersion", Text, Zero, NoEffect("no metrics are hidden")),
@@ -104,11 +102,11 @@ pub static FIELDS: &[Field] = &[
     Field::new("crashLoopBackOff.maxContainerRestartPeriod", Duration, NilMeans(Str("5m0s")), Works("the longest wait before a crashing container starts again")),
 
     // The container runtime.
-    Field::new("containerRuntimeEndpoint", Text, Zero, Refused(NO_CONTAINERS)).flag("container-runtime-endpoint"),
-    Field::new("imageServiceEndpoint", Text, Zero, Refused(NO_CONTAINERS)).flag("image-service-endpoint"),
-    Field::new("runtimeRequestTimeout", Duration, ZeroMeans(Str("2m0s")), NoEffect("there is no container runtime to wait for")).flag("runtime-request-timeout"),
+    Field::new("containerRuntimeEndpoint", Text, Zero, Works("the Unix socket of a container runtime (CRI v1), unix:///path; without it the node runs Wasm pods only")).flag("container-runtime-endpoint"),
+    Field::new("imageServiceEndpoint", Text, Zero, Works("the Unix socket of its images, if that is another one")).flag("image-service-endpoint"),
+    Field::new("runtimeRequestTimeout", Duration, ZeroMeans(Str("2m0s")), Works("how long a call of the container runtime may take that has no time of its own")).flag("runtime-request-timeout"),
     Field::new("hairpinMode", Text, ZeroMeans(Str("promiscuous-bridge")), NoEffect("pods have no bridge")).flag("hairpin-mode"),
-    Field::new("seccompDefault", Bool, NilMeans(Truth(false)), NoEffect("a Wasm module makes no system calls")),
+    Field::new("seccompDefault", Bool, NilMeans(Truth(false)), Works("whether the container runtime's seccomp profile holds for containers that name none")),
     Field::new("userNamespaces.idsPerPod", Int64, Nil, NoEffect("a Wasm module has no users of the node")),
 
     // This program's own log.
@@ -160,8 +158,8 @@ pub static FIELDS: &[Field] = &[
     Field::new("topologyManagerPolicy", Text, ZeroMeans(Str("none")), NoEffect(NO_PINNING)).flag("topology-manager-policy"),
     Field::new("topologyManagerScope", Text, ZeroMeans(Str("container")), NoEffect(NO_PINNING)).flag("topology-manager-scope"),
     Field::new("topologyManagerPolicyOptions", TextMap, Zero, NoEffect(NO_PINNING)).flag("topology-manager-policy-options"),
-    Field::new("cpuCFSQuota", Bool, NilMeans(Truth(true)), NoEffect("CPU limits are not enforced")).flag("cpu-cfs-quota"),
-    Field::new("cpuCFSQuotaPeriod", Duration, NilMeans(Str("100ms")), NoEffect("CPU limits are not enforced")).flag("cpu-cfs-quota-period"),
+    Field::new("cpuCFSQuota", Bool, NilMeans(Truth(true)), Works("whether CPU limits of Linux containers are enforced; those of Wasm pods are not")).flag("cpu-cfs-quota"),
+    Field::new("cpuCFSQuotaPeriod", Duration, NilMeans(Str("100ms")), Works("the period in which a Linux container gets its share of CPU time")).flag("cpu-cfs-quota-period"),
     Field::new("memoryThrottlingFactor", Float, Nil, NoEffect("memory limits are hard")),
     Field::new("memoryReservationPolicy", Text, ZeroMeans(Str("None")), NoEffect("memory requests are not protected")),
     Field::new("memorySwap.swapBehavior", Text, Zero, NoEffect("swap is not managed")),

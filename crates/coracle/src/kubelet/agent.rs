@@ -13,14 +13,17 @@ use coracle_core::kubelet::{Dependencies, Kubelet, start_kubelet};
 use coracle_core::ports::{AccessReviewer, ApiServer, TokenIssuer};
 use coracle_core::providers::{Providers, RegisteredProvider};
 use coracle_core::recorder::Recorder;
+use coracle_server::MetricsSource;
 use coracle_volumes::VolumeManager;
 use coracle_wasm::WasmProvider;
 use coracle_wasm::network::Network;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::about::about;
 use super::api_server::{self, KubeletServer};
 use super::clients::Clients;
+use super::containers::Containers;
 use super::node_reporter::NodeReporter;
 use super::pod_sources::{check_pod_sources, pod_sources};
 use super::{images, network, options};
@@ -60,9 +63,14 @@ impl Agent {
         let server = KubeletServer::bind(resolved, reviewer, shutdown.clone()).await?;
         tasks.spawn(api_server::healthz(config, shutdown.clone()).await?);
 
+        let containers = Containers::connect(config).await?;
         let machine = coracle_node::machine_info(&resolved.flags.root_dir)?;
         let addresses = node_addresses(resolved, machine.hostname.clone()).await?;
-        let reporter = NodeReporter::new(options::node_settings(resolved), machine, addresses.clone());
+        let reporter = NodeReporter::new(
+            options::node_settings(resolved, containers.as_ref(), &machine),
+            machine.clone(),
+            addresses.clone(),
+        );
         let clients = match &client {
             Some(client) => Clients::in_cluster(resolved, client, &reporter, &mut tasks),
             None => Clients::standalone(&reporter),
@@ -70,7 +78,10 @@ impl Agent {
 
         let node = clients.node.as_deref();
         let network = network::set_up(resolved, node, &*clients.objects, addresses.clone()).await?;
-        let providers = providers(&resolved.flags, &network, runtimes).await?;
+        let (providers, metrics) =
+            providers(&resolved.flags, containers.as_ref(), &network, runtimes).await?;
+        let memory = machine.memory_bytes;
+        let server = server.with_about(about(resolved, machine, vec![metrics]));
         let images = images::image_manager_options(resolved, &clients)?;
         let recorder = Recorder::new(clients.event_sink.clone());
         let pod_config = PodConfig::new(pod_sources(resolved, &clients)?, recorder);
@@ -85,7 +96,7 @@ impl Agent {
             probe_transport: Arc::new(coracle_probes::Transport::new(crate::version::KUBERNETES)?),
             server: config.enable_server.then(|| Arc::new(server) as Arc<dyn ApiServer>),
         };
-        let kubelet_options = options::kubelet_options(resolved, images, addresses);
+        let kubelet_options = options::kubelet_options(resolved, images, addresses, memory);
         let kubelet = Kubelet::new(kubelet_options, deps, pod_config.sources_ready());
         let (updates, sources) = pod_config.start();
         tasks.spawn(run_all(sources));
@@ -112,17 +123,29 @@ async fn node_addresses(resolved: &Resolved, hostname: String) -> anyhow::Result
     Ok(tokio::task::spawn_blocking(find).await??)
 }
 
-async fn providers(flags: &KubeletFlags, network: &Network, runtimes: &Runtimes) -> anyhow::Result<Providers> {
+/// The runtimes, and what the one that is built in counts.
+async fn providers(
+    flags: &KubeletFlags,
+    containers: Option<&Containers>,
+    network: &Network,
+    runtimes: &Runtimes,
+) -> anyhow::Result<(Providers, MetricsSource)> {
     let (control, io) = (runtimes.control.handle().clone(), runtimes.io.handle().clone());
     let mut options = coracle_wasm::Options::new(flags.root_dir.join(WASM_FOLDER), control, io, network.clone());
     options.images.hosts_dir = Some(images::HOSTS_DIR.into());
     flags.wasm.apply(&mut options);
     let wasm = WasmProvider::open(options).await.context("cannot start the WebAssembly runtime")?;
-    Ok(Providers::new(vec![RegisteredProvider {
-        provider: Arc::new(wasm),
+    let wasm = Arc::new(wasm);
+    let counting = wasm.clone();
+    let wasm = RegisteredProvider {
+        provider: wasm,
         handlers: vec!["wasm".to_owned()],
         relist_period: RELIST_PERIOD,
-    }]))
+    };
+    // The first one has the pods without a RuntimeClass.
+    let all = containers.map(Containers::registered).into_iter().chain([wasm]);
+    let providers = Providers::new(all.collect());
+    Ok((providers, Arc::new(move || counting.metrics())))
 }
 
 fn volumes(resolved: &Resolved, clients: &Clients) -> anyhow::Result<VolumeManager> {

@@ -4,6 +4,7 @@ mod about;
 mod agent;
 mod api_server;
 mod clients;
+mod containers;
 pub(crate) mod images;
 mod manifest_url;
 mod network;

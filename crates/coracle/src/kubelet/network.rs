@@ -34,6 +34,12 @@ pub(super) async fn set_up(
             bin_dirs: bin_dirs.clone(),
             state_dir: resolved.flags.root_dir.join(CNI_FOLDER),
         }),
+        // The Node's range is for the plugins of the container runtime: two who give out the same addresses do not go
+        // together.
+        None if !resolved.config.container_runtime_endpoint.is_empty() => match &*resolved.config.pod_cidr {
+            "" => PodRangeConfig::None,
+            range => PodRangeConfig::Assigned(parse(range)?),
+        },
         None => match pod_range(&resolved.config.pod_cidr, node, objects).await {
             Some(ranges) => PodRangeConfig::Assigned(parse(&ranges)?),
             None => PodRangeConfig::None,

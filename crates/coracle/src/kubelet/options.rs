@@ -6,12 +6,16 @@ use std::time::Duration;
 use coracle_cluster::{ClientOptions, EventOptions, NodeOptions};
 use coracle_core::image_gc::ImageGcPolicy;
 use coracle_core::kubelet::KubeletOptions;
-use coracle_core::kuberuntime::{DnsConfigurer, ImageManagerOptions, RuntimeOptions};
+use coracle_core::kuberuntime::{
+    DnsConfigurer, ImageManagerOptions, LinuxOptions, RuntimeOptions, SeccompOptions,
+};
 use coracle_core::logs::LogRotatePolicy;
+use coracle_core::machine::MachineInfo;
 use coracle_core::nodestatus::NodeSettings;
 use coracle_core::pod_workers::PodWorkersOptions;
 use k8s_openapi::api::core::v1::Taint;
 
+use super::containers::Containers;
 use crate::config::{KubeletConfiguration, Resolved};
 use crate::version;
 
@@ -19,6 +23,9 @@ use crate::version;
 const WASM_ARCHITECTURE: &str = "wasm32-wasi";
 /// The first wait after a crash, unless the longest is shorter.
 const CRASH_LOOP_INITIAL: Duration = Duration::from_secs(10);
+
+/// Where a root folder has the profiles of seccomp that pods name.
+const SECCOMP_FOLDER: &str = "seccomp";
 
 /// `kubeAPIQPS` where nobody set it.
 const UPSTREAM_QPS: u32 = 50;
@@ -28,6 +35,7 @@ pub(super) fn kubelet_options(
     resolved: &Resolved,
     images: ImageManagerOptions,
     node_ips: Vec<IpAddr>,
+    memory_capacity: u64,
 ) -> KubeletOptions {
     let config = &resolved.config;
     let crash_loop_max = config.crash_loop_back_off.max_container_restart_period;
@@ -46,6 +54,13 @@ pub(super) fn kubelet_options(
             crash_loop_initial: CRASH_LOOP_INITIAL.min(crash_loop_max),
             crash_loop_max,
             gc: resolved.flags.container_gc.clone(),
+            linux: LinuxOptions {
+                memory_capacity,
+                seccomp: SeccompOptions {
+                    profile_root: resolved.flags.root_dir.join(SECCOMP_FOLDER),
+                    default_to_runtime: config.seccomp_default,
+                },
+            },
             ..RuntimeOptions::default()
         },
         images,
@@ -110,22 +125,33 @@ const DECLARED_FEATURES: [&str; 3] = [
 ];
 
 /// What the Node object says by configuration.
-pub(super) fn node_settings(resolved: &Resolved) -> NodeSettings {
+pub(super) fn node_settings(
+    resolved: &Resolved,
+    containers: Option<&Containers>,
+    machine: &MachineInfo,
+) -> NodeSettings {
     let config = &resolved.config;
     // An empty list is a choice, too: no taint.
     let is_chosen = resolved.effective.get("registerWithTaints").is_some_and(|taints| !taints.is_null());
-    let taints = if is_chosen { config.register_with_taints.clone() } else { vec![wasm_taint()] };
+    let taints = if is_chosen {
+        config.register_with_taints.clone()
+    } else if containers.is_some() {
+        Vec::new()
+    } else {
+        vec![wasm_taint()]
+    };
     NodeSettings {
         name: resolved.flags.node_name.clone(),
         hostname: resolved.flags.node_name.clone(),
-        architecture: WASM_ARCHITECTURE.to_owned(),
+        architecture: containers.map_or(WASM_ARCHITECTURE.to_owned(), |_| machine.architecture.clone()),
         labels: resolved.flags.node_labels.clone(),
         taints,
         max_pods: config.max_pods,
         pods_per_core: config.pods_per_core,
         provider_id: Some(config.provider_id.clone()).filter(|id| !id.is_empty()),
         kubelet_version: version::kubelet_version(),
-        container_runtime_version: format!("wasm://{}", env!("CARGO_PKG_VERSION")),
+        container_runtime_version: containers
+            .map_or(format!("wasm://{}", env!("CARGO_PKG_VERSION")), |containers| containers.version.clone()),
         kubelet_port: config.port,
         declared_features: DECLARED_FEATURES.map(str::to_owned).into(),
         controller_managed_attach: true,

@@ -100,7 +100,7 @@ fn every_default_is_upstreams() {
 fn upstreams_own_defaults_give_no_warning_and_change_nothing() {
     let mut document: Value = serde_json::from_str(UPSTREAM_DEFAULTS).unwrap();
     let root = document.as_object_mut().unwrap();
-    // A container runtime has to be left out while there is none.
+    // Without a container runtime, a node here runs Wasm pods alone.
     assert!(root.remove("containerRuntimeEndpoint").is_some());
     let files = Files::new();
     let config = files.write("config.json", &document.to_string());
