@@ -7,6 +7,7 @@ pub mod artifact;
 pub mod audit;
 pub mod certificates;
 pub mod cluster;
+pub mod containerd;
 pub mod control_plane;
 pub mod coracle;
 pub mod guests;

@@ -8,12 +8,21 @@ use anyhow::{Context as _, Result, bail};
 
 /// A program of the control plane, from `$CORACLE_BED`, else from what `cargo xtask setup` made last.
 pub fn bed(name: &str) -> Result<PathBuf> {
+    in_bed(name, Path::is_file)
+}
+
+/// A folder of programs, from the same place.
+pub fn bed_folder(name: &str) -> Result<PathBuf> {
+    in_bed(name, Path::is_dir)
+}
+
+fn in_bed(name: &str, is_right: fn(&Path) -> bool) -> Result<PathBuf> {
     let folder = set("CORACLE_BED").or_else(current).context("no bed: run `cargo xtask setup`")?;
-    let program = folder.join(name);
-    if !program.is_file() {
-        bail!("{} is missing: run `cargo xtask setup`", program.display());
+    let path = folder.join(name);
+    if !is_right(&path) {
+        bail!("{} is missing: run `cargo xtask setup`", path.display());
     }
-    Ok(program)
+    Ok(path)
 }
 
 /// The coracle binary, from `$CORACLE_BIN`, else the one that was built beside this test.

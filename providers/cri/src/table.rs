@@ -4,7 +4,7 @@
 //! comes of it counts for an object only if that has not changed since the look began, or if it has gone further in
 //! its life, which only has one direction.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use coracle_provider::{
@@ -54,7 +54,7 @@ pub(crate) struct Seen {
     pub(crate) sandboxes: Vec<SandboxStatus>,
     pub(crate) containers: Vec<ContainerStatus>,
     /// All ids that were listed.
-    pub(crate) ids: Vec<String>,
+    pub(crate) ids: HashSet<String>,
 }
 
 impl Table {
@@ -279,3 +279,6 @@ fn running(ended: &ContainerStatus) -> ContainerStatus {
         ..ended.clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ mod bed;
 mod calls;
 mod churn;
 mod configuration;
+mod containers;
 mod crash_loop;
 mod guests;
 mod images;

@@ -1,0 +1,161 @@
+//! A node with containerd: Linux containers and WebAssembly side by side.
+
+use std::fs;
+
+use coracle_tests::cluster::Cluster;
+use coracle_tests::containerd::{Containerd, linux_image};
+use coracle_tests::registry::Registry;
+use coracle_tests::wait;
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+/// A RuntimeClass for nodes that run both.
+const CLASS: &str = r#"{"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "wasm-beside"}, "handler": "wasm"}"#;
+
+/// A node that runs both, and an image of Linux.
+struct Bed {
+    cluster: Cluster,
+    containerd: Containerd,
+    image: String,
+    _registry: Registry,
+}
+
+impl Bed {
+    fn new(test: &str) -> Self {
+        let registry = Registry::start().unwrap();
+        let containerd = Containerd::start(&registry).unwrap();
+        let image = registry.push(&linux_image(&["/bin/sh", "-c"]).unwrap(), "busybox", "v1").unwrap();
+        let fields = json!({
+            "containerRuntimeEndpoint": format!("unix://{}", containerd.socket().display()),
+            "registerWithTaints": [],
+        });
+        let cluster = Cluster::with_configuration(test, &fields).unwrap();
+        cluster.kubectl.apply(CLASS).unwrap();
+        Self { cluster, containerd, image, _registry: registry }
+    }
+
+    fn create(&self, name: &str, script: &str, more: &Value) {
+        let mut spec = json!({
+            "nodeSelector": { "kubernetes.io/hostname": self.cluster.node.name() },
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{ "name": "main", "image": self.image, "args": [script] }],
+        });
+        for (field, value) in more.as_object().into_iter().flatten() {
+            spec[field] = value.clone();
+        }
+        create(&self.cluster, name, &spec);
+    }
+
+    /// Everything that containerd has.
+    fn containers(&self) -> Vec<String> {
+        self.containerd.ctr(&["containers", "list", "--quiet"]).unwrap().lines().map(str::to_owned).collect()
+    }
+}
+
+#[test]
+fn linux_containers_and_wasm_run_side_by_side() {
+    let bed = Bed::new("containers");
+    let (cluster, containerd) = (&bed.cluster, &bed.containerd);
+    let node = cluster.kubectl.get("node", cluster.node.name()).unwrap();
+    let runtime = node["status"]["nodeInfo"]["containerRuntimeVersion"].as_str().unwrap();
+    assert!(runtime.starts_with("containerd://1."), "{runtime}");
+
+    let script = "echo \"$GREETING from $(id -u)\"; echo \"$(cat /data/file)\"; sleep 1000000";
+    let containers = json!([{
+        "name": "main",
+        "image": bed.image,
+        "args": [script],
+        "env": [{ "name": "GREETING", "value": "hello" }],
+        "securityContext": { "runAsUser": 1234, "runAsNonRoot": true },
+        "resources": { "limits": { "cpu": "200m", "memory": "64Mi" } },
+        "volumeMounts": [{ "name": "data", "mountPath": "/data" }],
+    }]);
+    cluster.kubectl.run(&["create", "configmap", "data", "--from-literal=file=content"]).unwrap();
+    let volumes = json!([{ "name": "data", "configMap": { "name": "data" } }]);
+    bed.create("linux", "", &json!({ "containers": containers, "volumes": volumes }));
+    let wasm = json!({
+        "runtimeClassName": "wasm-beside",
+        "nodeSelector": { "kubernetes.io/hostname": cluster.node.name() },
+        "containers": [container("main", "stay", &["sleep"])],
+    });
+    create(cluster, "wasm", &wasm);
+
+    let linux = until_ready(cluster, "linux");
+    let id = |pod: &Value| status_of(pod, "main")["containerID"].as_str().unwrap_or_default().to_owned();
+    assert!(pod_ip(&linux).starts_with("10.231."), "{}", pod_ip(&linux));
+    let wasm = until_ready(cluster, "wasm");
+    assert!(
+        id(&linux).starts_with("containerd://") && id(&wasm).starts_with("wasm://"),
+        "{linux:#} {wasm:#}"
+    );
+    let logs = wait::eventually("the log", soon(), || {
+        let logs = cluster.kubectl.run(&["logs", "linux"])?;
+        if logs.contains("content") { Ok(logs) } else { anyhow::bail!("{logs}") }
+    });
+    let said = ["hello from 1234", "content"];
+    assert_eq!(logs.unwrap().lines().collect::<Vec<_>>(), said);
+    let info =
+        containerd.ctr(&["containers", "info", id(&linux).trim_start_matches("containerd://")]).unwrap();
+    let info: Value = serde_json::from_str(&info).unwrap();
+    assert_eq!(info["Labels"]["io.kubernetes.pod.name"], "linux");
+    let resources = &info["Spec"]["linux"]["resources"];
+    assert_eq!(
+        (&resources["cpu"]["quota"], &resources["memory"]["limit"]),
+        (&json!(20_000), &json!(64 << 20))
+    );
+
+    // What is killed is started again, and what it said before can still be read.
+    containerd
+        .ctr(&["tasks", "kill", "--signal", "SIGKILL", id(&linux).trim_start_matches("containerd://")])
+        .unwrap();
+    let again = until(cluster, "linux", "it runs again", |pod| {
+        restarts(pod, "main") == 1 && status_of(pod, "main")["state"]["running"].is_object()
+    });
+    assert_eq!(status_of(&again, "main")["lastState"]["terminated"]["exitCode"], 137);
+    let previous = cluster.kubectl.run(&["logs", "linux", "--previous"]).unwrap();
+    assert_eq!(previous.lines().collect::<Vec<_>>(), said);
+
+    cluster.kubectl.run(&["delete", "pod", "linux", "wasm"]).unwrap();
+    let left = wait::eventually("nothing is left", soon(), || {
+        let left = bed.containers();
+        if left.is_empty() { Ok(()) } else { anyhow::bail!("{left:?}") }
+    });
+    left.unwrap();
+    let addresses = fs::read_dir(containerd.folder().join("addresses/test")).unwrap().flatten();
+    let addresses: Vec<_> =
+        addresses.map(|it| it.file_name()).filter(|it| it.to_string_lossy().starts_with("10.")).collect();
+    assert!(addresses.is_empty(), "{addresses:?}");
+}
+
+#[test]
+fn a_container_outlives_the_agent_and_the_daemon() {
+    let mut bed = Bed::new("outlives");
+    bed.create("stays", "sleep 1000000", &json!({}));
+    let before = until_ready(&bed.cluster, "stays");
+    bed.cluster.node.kill().unwrap();
+    bed.containerd.kill().unwrap();
+    bed.containerd.resume().unwrap();
+    bed.cluster.node.resume().unwrap();
+    bed.create("next", "sleep 1000000", &json!({}));
+    until_ready(&bed.cluster, "next");
+    let after = until_ready(&bed.cluster, "stays");
+    assert_eq!(status_of(&after, "main")["containerID"], status_of(&before, "main")["containerID"]);
+    assert_eq!(restarts(&after, "main"), 0);
+}
+
+#[test]
+fn what_is_not_there_for_containers_is_refused_by_name() {
+    let bed = Bed::new("refused");
+    let aliases = json!({ "hostAliases": [{ "ip": "10.0.0.1", "hostnames": ["a"] }] });
+    bed.create("aliases", "sleep 1", &aliases);
+    let pod = until_phase(&bed.cluster, "aliases", "Failed");
+    assert_eq!(pod["status"]["reason"], "PodFeatureUnsupported");
+    let message = pod["status"]["message"].as_str().unwrap();
+    assert!(message.contains("spec.hostAliases is not supported"), "{message}");
+    // A program that is not there is told, and tried again later.
+    let containers = json!([{ "name": "main", "image": bed.image, "command": ["/no-such-program"] }]);
+    bed.create("missing", "", &json!({ "containers": containers }));
+    let message = until_event(&bed.cluster, "missing", "Failed");
+    assert!(message.contains("/no-such-program"), "{message}");
+}
