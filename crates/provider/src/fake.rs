@@ -91,6 +91,9 @@ struct State {
     executed: Vec<(String, Vec<String>)>,
     live_resize: LiveResize,
     memory_usage: u64,
+    /// What does not work.
+    runtime_failure: Option<String>,
+    network_failure: Option<String>,
 }
 
 impl FakeProvider {
@@ -123,6 +126,16 @@ impl FakeProvider {
     /// What can be changed of containers that run; nothing at first.
     pub fn set_live_resize(&self, live_resize: LiveResize) {
         self.state.lock().live_resize = live_resize;
+    }
+
+    /// Why it cannot start containers, and why it has no network for pods; nothing is wrong at first.
+    pub fn set_health(&self, runtime_failure: Option<&str>, network_failure: Option<&str>) {
+        let mut state = self.state.lock();
+        state.runtime_failure = runtime_failure.map(str::to_owned);
+        state.network_failure = network_failure.map(str::to_owned);
+        drop(state);
+        // Nobody may be listening.
+        let _ = self.events.send(Event::StatusChanged);
     }
 
     /// What every container uses, in bytes.
@@ -253,7 +266,14 @@ impl RuntimeService for FakeProvider {
 
     async fn status(&self) -> Result<RuntimeStatus> {
         let handlers = vec![RuntimeHandler::default(), RuntimeHandler { name: self.name.to_owned() }];
-        Ok(RuntimeStatus { runtime_ready: Condition::ok(), network_ready: Condition::ok(), handlers })
+        let condition = |failure: &Option<String>| match failure {
+            Some(message) => Condition::failed("NotReady", message.clone()),
+            None => Condition::ok(),
+        };
+        let state = self.state.lock();
+        let (runtime_ready, network_ready) =
+            (condition(&state.runtime_failure), condition(&state.network_failure));
+        Ok(RuntimeStatus { runtime_ready, network_ready, handlers })
     }
 
     fn subscribe(&self) -> EventStream {

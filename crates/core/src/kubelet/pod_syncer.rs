@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::Kubelet;
 use crate::kuberuntime::{RuntimePod, is_restarting_all_containers};
 use crate::pod::{PodExt, PodUid};
+use crate::pod_cache::ProviderName;
 use crate::pod_workers::{PodStatusFn, PodSyncer, SyncError, SyncPodType};
 use crate::recorder::reason;
 
@@ -31,13 +32,14 @@ impl PodSyncer for Kubelet {
         if update_type == SyncPodType::Create {
             self.startup.worker_started(pod);
         }
-        self.check_provider(pod).await?;
+        let provider = self.check_runtime(pod).await?;
         self.runtime.initialize_actuated_pod(pod);
         self.update_resize_in_progress(pod, &runtime);
         if self.refresh_status(pod, &runtime, false) {
             return Ok(true);
         }
         self.active_deadlines.schedule(pod);
+        self.check_network(pod, provider)?;
         self.mirror_pods.reconcile(pod);
         self.objects.register_pod(pod);
         self.probe_manager.add_pod(pod);
@@ -124,19 +126,23 @@ impl PodSyncer for Kubelet {
 }
 
 impl Kubelet {
-    /// Whether the provider of a pod can be worked with: a dead one stops its own pods only.
-    async fn check_provider(&self, pod: &Pod) -> Result<(), SyncError> {
-        // Who the provider is may be unknown, too (no such RuntimeClass); making the sandbox tells that to the user.
-        let Ok((provider, _)) = self.runtime.provider_for(pod).await else { return Ok(()) };
+    /// The provider of a pod, if it can be worked with: a dead one stops its own pods only. None if nobody knows it (no
+    /// such RuntimeClass); making the sandbox tells that to the user.
+    async fn check_runtime(&self, pod: &Pod) -> Result<Option<ProviderName>, SyncError> {
+        let Ok((provider, _)) = self.runtime.provider_for(pod).await else { return Ok(None) };
         let name = provider.name();
-        if let Some(error) = self.runtime_state.runtime_error(name) {
-            return Err(SyncError::failed(format!("container runtime is not ready: {error}")));
+        match self.runtime_state.runtime_error(name) {
+            Some(error) => Err(SyncError::failed(format!("container runtime is not ready: {error}"))),
+            None => Ok(Some(name)),
         }
-        if let Some(error) = self.runtime_state.network_error(name).filter(|_| !pod.is_host_network()) {
-            self.recorder.warning(pod, reason::NETWORK_NOT_READY, format!("network is not ready: {error}"));
-            return Err(SyncError::NetworkNotReady(error));
-        }
-        Ok(())
+    }
+
+    /// Whether the provider has a network for the pod; one on the node's network needs none.
+    fn check_network(&self, pod: &Pod, provider: Option<ProviderName>) -> Result<(), SyncError> {
+        let error = provider.and_then(|name| self.runtime_state.network_error(name));
+        let Some(error) = error.filter(|_| !pod.is_host_network()) else { return Ok(()) };
+        self.recorder.warning(pod, reason::NETWORK_NOT_READY, format!("network is not ready: {error}"));
+        Err(SyncError::NetworkNotReady(error))
     }
 
     /// Whether it is known what there is of a pod: of a provider that has not been listed since the start, nothing is.

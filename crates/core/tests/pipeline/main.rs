@@ -216,6 +216,58 @@ async fn a_provider_that_hangs_holds_up_its_own_pods_only() {
     assert_ne!(world.phase("before"), "gone", "nobody knows whether it has ended");
 }
 
+/// `TestNetworkErrorsWithoutHostNetwork`, with another provider beside it.
+#[tokio::test(start_paused = true)]
+async fn without_a_network_only_pods_on_the_nodes_network_start() {
+    let world = World::start().await;
+    let on_node = |mut spec: serde_json::Value| {
+        spec["hostNetwork"] = json!(true);
+        spec
+    };
+    world.create("job", on("slow", one("Never", "app")));
+    world.until("Running", |w| w.phase("job") == "Running").await;
+    world.slow.set_health(None, Some("no CNI configuration"));
+    sleep(Duration::from_millis(1)).await;
+    world.create("waits", on("slow", one("Always", "app")));
+    world.create("host", on("slow", on_node(one("Always", "app"))));
+    world.create("other", on("fast", one("Always", "app")));
+    world.until("Running", |w| w.phase("host") == "Running" && w.phase("other") == "Running").await;
+    world.until("it is told", |w| w.api.reasons().iter().any(|r| r == "NetworkNotReady")).await;
+    // Its status says what is known of it, and what has ended is told.
+    world.until("it is shown", |w| w.waiting("waits") == "ContainerCreating").await;
+    assert_eq!(world.phase("waits"), "Pending");
+    assert_eq!(world.condition("waits", "PodReadyToStartContainers"), "False");
+    world.slow.exit("job", "main", 0);
+    world.until("Succeeded", |w| w.phase("job") == "Succeeded").await;
+    sleep(Duration::from_secs(300)).await;
+    assert_eq!(world.slow.sandboxes().iter().filter(|s| s.pod.uid == "waits").count(), 0);
+
+    world.slow.set_health(None, None);
+    let ready = Instant::now();
+    world.until("Running", |w| w.phase("waits") == "Running").await;
+    assert!(ready.elapsed() < Duration::from_secs(2), "took {:?}", ready.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_goes_on_while_its_provider_is_not_ready() {
+    let world = World::start().await;
+    world.create("a", on("slow", one("Always", "app")));
+    world.until("Running", |w| w.phase("a") == "Running").await;
+    world.slow.set_health(Some("shutting down"), None);
+    sleep(Duration::from_secs(1)).await;
+    world.create("b", on("slow", one("Always", "app")));
+    world.create("c", on("fast", one("Always", "app")));
+    world.until("Running", |w| w.phase("c") == "Running").await;
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!([world.phase("a"), world.phase("b"), world.phase("c")], ["Running", "Pending", "Running"]);
+    let errors = world.kubelet().runtime_state().errors();
+    assert_eq!(errors, ["slow: shutting down"], "the node's condition names who it is");
+    world.slow.set_health(None, None);
+    world.until("Running", |w| w.phase("b") == "Running").await;
+    assert_eq!(world.slow.calls(Call::StartContainer), 2, "nothing was started twice");
+    assert!(world.kubelet().runtime_state().errors().is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn pods_that_run_once_are_answered_for_as_soon_as_they_have_started() {
     let world = World::without_agent();
