@@ -40,12 +40,8 @@ impl MetricsServer {
             &Ipv4Addr::LOCALHOST.to_string(),
         ]);
         // Nodes here have certificates of their own, and ports that they tell.
-        command.args([
-            "--kubelet-insecure-tls",
-            "--kubelet-use-node-status-port",
-            "--metric-resolution",
-            "10s",
-        ]);
+        command.args(["--kubelet-insecure-tls", "--kubelet-use-node-status-port"]);
+        command.args(["--metric-resolution", "10s", "--kubelet-request-timeout", "5s"]);
         command.args(["--kubelet-preferred-address-types", "InternalIP"]);
         let mut process = Process::start("metrics-server", command, &scratch.join("metrics-server.log"))?;
         let admin = control_plane.kubectl();

@@ -9,7 +9,7 @@ pub(super) const DEV: &str = "proc/self/net/dev";
 pub(super) const ROUTE: &str = "proc/self/net/route";
 
 /// What interfaces of pods, and those that lead nowhere, are called (cAdvisor's `isIgnoredDevice`, and bridges).
-const IGNORED: [&str; 6] = ["lo", "veth", "docker", "nerdctl", "cali", "coracle"];
+const IGNORED: [&str; 6] = ["lo", "veth", "docker", "nerdctl", "cali", "cora"];
 
 /// What the interfaces have carried, the one with the default route first.
 pub(super) fn interfaces(files: &Files) -> Result<Vec<InterfaceStats>, NodeError> {

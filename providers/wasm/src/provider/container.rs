@@ -14,6 +14,10 @@ use super::file_threads::FileThreads;
 use crate::guest::{ContainerEnv, ContainerMemory, Outcome, Program, Reuse, Stop, request_stop};
 use crate::logs::ContainerLog;
 
+/// What the host itself keeps for a container, about: its listener, its log, its place in the tables. An idle service has no
+/// instance; but metrics-server takes zeros for a container that was not measured, and leaves out its pod.
+const LEAST_BYTES: u64 = 64 << 10;
+
 /// A container.
 pub(super) struct Container {
     pub(super) id: String,
@@ -172,13 +176,13 @@ impl Container {
     pub(super) fn stats(&self) -> Option<ContainerStats> {
         let Phase::Started(guest) = &*self.phase.lock() else { return None };
         let status = self.status();
-        let bytes = guest.env.memory.used();
+        let bytes = guest.env.memory.used().max(LEAST_BYTES);
         Some(ContainerStats {
             id: self.id.clone(),
             pod: status.pod.clone(),
             name: status.name.clone(),
             timestamp: Timestamp::now(),
-            cpu_usage_core_nanos: guest.env.cpu.nanoseconds(),
+            cpu_usage_core_nanos: guest.env.cpu.nanoseconds().max(1),
             memory: MemoryStats { working_set_bytes: bytes, usage_bytes: bytes, rss_bytes: bytes },
             // An image's files are read only, and volumes are counted by themselves.
             writable_layer: None,
