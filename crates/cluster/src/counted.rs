@@ -73,9 +73,8 @@ mod tests {
             let request = Request::put(path).body(()).unwrap();
             let _ = counted.call(request).await;
         }
-        let count = |code| {
-            REST_CLIENT_REQUESTS.with_label_values(&[code, "counted.example.com:6443", "PUT"]).get()
-        };
+        let count =
+            |code| REST_CLIENT_REQUESTS.with_label_values(&[code, "counted.example.com:6443", "PUT"]).get();
         assert_eq!((count("404"), count(NO_ANSWER)), (2, 1));
     }
 }

@@ -47,7 +47,10 @@ impl Metrics {
         Ok(Self {
             instances: registered(
                 &registry,
-                IntGauge::new("coracle_wasm_instances", "Instances of WebAssembly programs that there are now")?,
+                IntGauge::new(
+                    "coracle_wasm_instances",
+                    "Instances of WebAssembly programs that there are now",
+                )?,
             )?,
             traps: registered(
                 &registry,
@@ -60,7 +63,10 @@ impl Metrics {
             )?,
             compile_failures: registered(
                 &registry,
-                IntCounter::new("coracle_wasm_compile_failures_total", "Programs that could not be compiled")?,
+                IntCounter::new(
+                    "coracle_wasm_compile_failures_total",
+                    "Programs that could not be compiled",
+                )?,
             )?,
             instantiate_duration: histogram(
                 "coracle_wasm_instantiate_duration_seconds",
