@@ -1,5 +1,8 @@
 //! The provider on a real containerd: what every provider must do, and what happens when the runtime goes away.
 
+// Clippy's exception for tests ends at the test functions; what they share is a test as well.
+#![allow(clippy::unwrap_used)]
+
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::Duration;
