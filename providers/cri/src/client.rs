@@ -87,7 +87,8 @@ macro_rules! calls {
                 $(#[$doc])*
                 pub(crate) async fn $name(&self, message: cri::$request) -> Result<cri::$response> {
                     let mut service = self.$service.clone();
-                    let answer = service.$name(request(message, Some(self.timeout)));
+                    // The client's futures are large.
+                    let answer = Box::pin(service.$name(request(message, Some(self.timeout))));
                     let answer = within(stringify!($name), Some(self.timeout), answer).await;
                     answer.map_err(|status| from_status(stringify!($name), &status))
                 }
@@ -129,7 +130,7 @@ impl Client {
     /// Twice the usual time.
     pub(crate) async fn run_pod_sandbox(&self, message: cri::RunPodSandboxRequest) -> Result<String> {
         let (mut service, timeout) = (self.runtime.clone(), Some(self.timeout * 2));
-        let answer = service.run_pod_sandbox(request(message, timeout));
+        let answer = Box::pin(service.run_pod_sandbox(request(message, timeout)));
         let answer = within("run_pod_sandbox", timeout, answer).await;
         answer.map(|it| it.pod_sandbox_id).map_err(|status| from_status("run_pod_sandbox", &status))
     }
@@ -149,7 +150,8 @@ impl Client {
         let own = u64::try_from(message.timeout).ok().filter(|seconds| *seconds > 0);
         let timeout = own.map(|seconds| self.timeout.saturating_add(Duration::from_secs(seconds)));
         let mut service = self.runtime.clone();
-        let answer = within("exec_sync", timeout, service.exec_sync(request(message, timeout))).await;
+        let answer = Box::pin(service.exec_sync(request(message, timeout)));
+        let answer = within("exec_sync", timeout, answer).await;
         answer.map_err(|status| from_status("exec_sync", &status))
     }
 
