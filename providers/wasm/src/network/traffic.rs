@@ -29,18 +29,30 @@ impl PodNet {
         }
     }
 
+    /// The addresses of a name that the pod knows by itself.
+    pub(super) fn resolve_locally(&self, name: &str) -> Option<Vec<IpAddr>> {
+        let addresses = self.names.resolve_locally(name)?;
+        self.learn(name, &addresses);
+        Some(addresses)
+    }
+
     /// The addresses of a name. Must run in the pod's namespace.
     pub(super) async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, LookupError> {
-        if let Some(addresses) = self.names.resolve_locally(name) {
+        if let Some(addresses) = self.resolve_locally(name) {
             return Ok(addresses);
         }
-        let Some(egress) = &self.egress else { return self.names.ask(name).await };
-        if !egress.allows_name(name) {
+        if self.egress.as_ref().is_some_and(|egress| !egress.allows_name(name)) {
             return Err(LookupError::Denied);
         }
         let addresses = self.names.ask(name).await?;
-        egress.learn(name, &addresses);
+        self.learn(name, &addresses);
         Ok(addresses)
+    }
+
+    fn learn(&self, name: &str, addresses: &[IpAddr]) {
+        if let Some(egress) = &self.egress {
+            egress.learn(name, addresses);
+        }
     }
 
     /// The address that a connection or datagram to `destination` goes to. Must run in the pod's namespace.

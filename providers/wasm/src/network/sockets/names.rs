@@ -63,7 +63,7 @@ fn resolve_addresses<T: GuestNetView>(
     data.ctx().table.get(&network)?;
     ensure_right_thread(data.guest_net())?;
     let net = data.guest_net().pod();
-    let stream = match net.names.resolve_locally(&name) {
+    let stream = match net.resolve_locally(&name) {
         Some(addresses) => ResolveAddressStream::Answered(Ok(addresses.into_iter())),
         None => {
             let net = Arc::clone(net);

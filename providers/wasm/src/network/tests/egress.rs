@@ -58,6 +58,24 @@ fn a_guest_reaches_what_its_list_has_and_nothing_else() {
 }
 
 #[test]
+fn names_of_host_aliases_can_be_listed() {
+    on_a_machine(|| async {
+        let network = pod_network().await;
+        let guests = GuestRuntime::new(&network);
+        for port in [7000, 7001] {
+            tell_peers(std::net::TcpListener::bind((NODE_IP, port)).unwrap());
+        }
+        let mut config = sandbox("web");
+        config.annotations = [(ANNOTATION.into(), "gateway:7000".into())].into();
+        config.host_aliases = vec![HostAlias { ip: NODE_IP.into(), hostnames: vec!["gateway".into()] }];
+        let pod = network.attach_at_once(&config).unwrap();
+        assert_eq!(sockets(&guests, &pod, "connect 192.0.2.10:7000").await, "error: PermissionDenied");
+        assert!(!sockets(&guests, &pod, "connect gateway:7000").await.starts_with("error"));
+        assert_eq!(sockets(&guests, &pod, "connect gateway:7001").await, "error: PermissionDenied");
+    });
+}
+
+#[test]
 fn listed_names_are_asked_for_and_open_what_they_lead_to() {
     on_a_machine(|| async {
         let questions = name_server("db.svc.cluster.local.").await;
