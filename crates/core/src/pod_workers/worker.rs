@@ -239,8 +239,8 @@ enum PodStart {
 }
 
 impl Inner {
-    /// A static pod waits for others of its full name; one that has to end before it started never starts
-    /// (`allowPodStart`).
+    /// A static pod waits for others of its full name; one that has to end before it started never starts, and one that
+    /// was found running waits for nobody to end (`allowPodStart`).
     fn allow_pod_start(&mut self, update: &UpdatePodOptions) -> PodStart {
         let Subject::Pod(pod) = &update.subject else { return PodStart::Never };
         if !pod.is_static() {
@@ -248,8 +248,8 @@ impl Inner {
         }
         let uid = pod.uid();
         let Some(status) = self.statuses.get(&uid) else { return PodStart::Never };
-        if status.termination_requested && !status.observed_runtime {
-            return PodStart::Never;
+        if status.termination_requested {
+            return if status.observed_runtime { PodStart::Now } else { PodStart::Never };
         }
         let full_name = status.full_name.clone();
         if self.allow_static_pod_start(&full_name, &uid) { PodStart::Now } else { PodStart::Later }

@@ -44,6 +44,11 @@ fn terminated(uid: &str) -> (PodUid, PodSyncStatus) {
     (uid, PodSyncStatus { terminated: true, ..status })
 }
 
+fn found_running(uid: &str) -> (PodUid, PodSyncStatus) {
+    let (uid, status) = terminating(uid);
+    (uid, PodSyncStatus { observed_runtime: true, ..status })
+}
+
 fn uids(uids: &[&str]) -> Vec<PodUid> {
     uids.iter().map(|uid| PodUid::from(*uid)).collect()
 }
@@ -121,6 +126,12 @@ fn who_may_start() {
             answer: PodStart::Never,
             waiting_after: &["uid-2", "uid-3", "uid-0", "uid-1"],
             ..plain("to end before it started")
+        },
+        Case {
+            known: vec![found_running("uid-0"), known("uid-1")],
+            started: Some("uid-1"),
+            started_after: Some("uid-1"),
+            ..plain("to end, and found running")
         },
     ];
     for case in cases {
