@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_provider::ContainerState;
+use coracle_provider::{ContainerState, Error};
 use coracle_provider::fake::Call;
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
@@ -199,4 +199,33 @@ async fn a_restart_asks_nobody_again_who_has_a_place() {
     assert_eq!(world.phase("a"), "Running");
     assert!(why(&world, "refused").starts_with("OutOfcpu: "), "{}", why(&world, "refused"));
     assert_eq!(world.fast.calls(Call::StartContainer), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_could_tell_nobody_whom_it_refused_has_let_nobody_in() {
+    let mut world = world_of(node(json!({}), json!([]))).await;
+    world.kill_agent();
+    let mut spec = one("Always", "app");
+    spec["nodeSelector"] = json!({"disk": "ssd"});
+    world.create("a", spec);
+    // A terminal phase waits until it is certain that nothing runs; the rest is told before.
+    let mut held_back = (*world.api.get("a").unwrap()).clone();
+    held_back.status =
+        serde_json::from_value(json!({"phase": "Pending", "startTime": "2026-01-01T00:00:00Z"})).unwrap();
+    world.api.put(held_back);
+    world.start_agent();
+    world.until("refused", |w| w.phase("a") == "Failed").await;
+    assert_eq!(world.fast.calls(Call::RunSandbox), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_waits_for_no_provider() {
+    let world = world_of(node(json!({}), json!([]))).await;
+    world.fast.set_error(Call::List, Some(Error::internal("down")));
+    sleep(Duration::from_secs(300)).await;
+    let mut spec = one("Always", "app");
+    spec["nodeSelector"] = json!({"disk": "ssd"});
+    world.create("a", spec);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(world.phase("a"), "Failed");
 }
