@@ -24,7 +24,9 @@ impl Kubelet {
         self.probe_manager.cleanup_pods(|uid| {
             workers.get(uid).is_some_and(|worker| worker.state != PodWorkerState::Terminated)
         });
-        self.status_manager.remove_orphaned_statuses(&known);
+        // A static pod that ends shows how on its mirror, maybe on a new one: that goes on from what was shown before.
+        let is_known = |uid: &PodUid| known.contains(uid) || workers.contains_key(uid);
+        self.status_manager.remove_orphaned_statuses(is_known);
         self.startup.retain(&known);
         self.allocation_manager.retain(|uid| known.contains(uid));
 

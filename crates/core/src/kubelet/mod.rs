@@ -118,9 +118,9 @@ pub struct Kubelet {
     runtime: KubeGenericRuntimeManager,
     runtime_state: Arc<RuntimeState>,
     providers: Providers,
-    reason_cache: ReasonCache,
     stats: StatsProvider,
     startup: Arc<PodStartupLatencyTracker>,
+    reason_cache: ReasonCache,
     admission: Admission,
     pending_admissions: PendingAdmissions,
     allocation_manager: allocation::Manager,
@@ -196,9 +196,9 @@ impl Kubelet {
                 runtime_state: Arc::default(),
                 pod_manager,
                 mirror_pods: Arc::new(mirror_pods),
-                reason_cache: ReasonCache::default(),
                 startup,
                 stats: StatsProvider::new(deps.providers.clone(), pod_cache.clone()),
+                reason_cache: ReasonCache::default(),
                 providers: deps.providers,
                 objects: deps.objects,
                 volumes: deps.volumes,
@@ -229,7 +229,7 @@ impl Kubelet {
     /// The status that the API should show now, made from what the runtimes have (`generateAPIPodStatus`).
     fn generate_api_pod_status(&self, pod: &Arc<Pod>, runtime: &RuntimePod, is_terminal: bool) -> PodStatus {
         let uid = pod.uid();
-        let cached = self.status_manager.get_pod_status(&uid);
+        let old = self.status_before(pod);
         let resizes = self.allocation_manager.conditions();
         if is_terminal {
             resizes.clear_in_progress(&uid);
@@ -237,7 +237,7 @@ impl Kubelet {
         }
         let input = StatusInput {
             runtime,
-            old: cached.as_deref().unwrap_or(pod.pod_status()),
+            old: &old,
             is_terminal,
             reasons: &self.reason_cache,
             probes: &self.probe_results,
@@ -247,6 +247,14 @@ impl Kubelet {
             eviction: self.active_deadlines.should_evict(pod),
         };
         generate_api_pod_status(pod, &input)
+    }
+
+    /// The status to go on from: the newest one, else what the API shows. A manifest says nothing of how its pod is.
+    fn status_before(&self, pod: &Arc<Pod>) -> Arc<PodStatus> {
+        self.status_manager.get_pod_status(&pod.uid()).unwrap_or_else(|| {
+            let object = self.pod_manager.api_object(pod);
+            Arc::new(object.as_ref().unwrap_or(pod).pod_status().clone())
+        })
     }
 
     /// Generates the status of a pod anew and sets it. Says whether the pod has come to its own end.

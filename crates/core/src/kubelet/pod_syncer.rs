@@ -35,12 +35,13 @@ impl PodSyncer for Kubelet {
         let provider = self.check_runtime(pod).await?;
         self.runtime.initialize_actuated_pod(pod);
         self.update_resize_in_progress(pod, &runtime);
+        // One that has ended has a mirror, too: it says how.
+        self.mirror_pods.reconcile(pod);
         if self.refresh_status(pod, &runtime, false) {
             return Ok(true);
         }
         self.active_deadlines.schedule(pod);
         self.check_network(pod, provider)?;
-        self.mirror_pods.reconcile(pod);
         self.objects.register_pod(pod);
         self.probe_manager.add_pod(pod);
         let status = self.status_manager.get_pod_status(&pod.uid());

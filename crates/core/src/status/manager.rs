@@ -1,6 +1,6 @@
 //! Writes the status of pods: one writer a pod, many pods at once, no GET (upstream: `status_manager.go`).
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -191,9 +191,9 @@ impl StatusManager {
         }
     }
 
-    /// Forgets pods that the source no longer has (`RemoveOrphanedStatuses`).
-    pub fn remove_orphaned_statuses(&self, known: &HashSet<PodUid>) {
-        self.entries.lock().retain(|uid, _| known.contains(uid));
+    /// Forgets all pods but those that `keep` says (`RemoveOrphanedStatuses`).
+    pub fn remove_orphaned_statuses(&self, keep: impl Fn(&PodUid) -> bool) {
+        self.entries.lock().retain(|uid, _| keep(uid));
     }
 
     fn update(&self, pod: &Arc<Pod>, status: PodStatus, finished: bool) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use coracle_core::config::{ManifestOrigin, decode_static_pod};
 use coracle_core::pod::PodExt;
-use coracle_provider::ContainerState;
+use coracle_provider::{ContainerState, Error};
 use coracle_provider::fake::Call;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -202,4 +202,59 @@ async fn a_static_pod_of_a_fixed_uid_is_restarted_in_its_place() {
     world.files.set(Some(vec![fixed("app:2")]));
     let image = |w: &World| w.fast.containers().iter().any(|c| c.image.image.contains("app:2"));
     world.until("its container is replaced", |w| image(w) && running(w, "fixed") == 1).await;
+}
+
+/// A world with a static pod that has ended well.
+async fn with_done() -> (World, Arc<Pod>) {
+    let world = World::start().await;
+    register(&world);
+    let mut done = static_pod("web", "app");
+    Arc::make_mut(&mut done).spec.as_mut().unwrap().restart_policy = Some("Never".into());
+    world.files.set(Some(vec![done.clone()]));
+    world.until("it runs", |w| mirror_phase(w) == "Running").await;
+    world.fast.exit(&done.uid(), "main", 0);
+    world.until("the mirror is Succeeded", |w| mirror_phase(w) == "Succeeded").await;
+    (world, done)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_static_pod_that_has_ended_has_a_mirror_that_says_how() {
+    let (mut world, _) = with_done().await;
+    let first = mirror_uid(&world);
+    world.kill_agent();
+    world.force_delete(&first);
+    world.start_agent();
+    world.until("another one", |w| mirror_phase(w) == "Succeeded").await;
+    assert_eq!(world.fast.calls(Call::StartContainer), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_mirror_of_a_static_pod_that_has_ended_never_says_otherwise() {
+    let (mut world, _) = with_done().await;
+    let uid = mirror_uid(&world);
+    world.kill_agent();
+    // Its new agent learns nothing of it but what the mirror says.
+    world.fast.set_error(Call::List, Some(Error::internal("down")));
+    world.start_agent();
+    sleep(Duration::from_secs(30)).await;
+    world.files.set(Some(Vec::new()));
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(world.patches(&uid).last().unwrap(), "Succeeded");
+    assert_eq!(mirror_phase(&world), "Succeeded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_static_pod_that_is_refused_has_a_mirror_that_says_why() {
+    let world = World::start().await;
+    let node = json!({"metadata": {"name": "node", "uid": "node-uid"},
+        "status": {"allocatable": {"cpu": "1", "memory": "1Gi", "pods": "5"}}});
+    *world.api.node.lock() = Some(Arc::new(serde_json::from_value(node).unwrap()));
+    let mut web = static_pod("web", "app");
+    let spec = Arc::make_mut(&mut web).spec.as_mut().unwrap();
+    spec.containers[0].resources = serde_json::from_value(json!({"requests": {"cpu": "2"}})).unwrap();
+    world.files.set(Some(vec![web]));
+    world.until("the mirror is Failed", |w| mirror_phase(w) == "Failed").await;
+    let message = mirror(&world).and_then(|mirror| mirror.status.as_ref()?.message.clone());
+    assert!(message.unwrap().starts_with("Pod was rejected: "));
+    assert_eq!(world.fast.calls(Call::RunSandbox), 0);
 }
