@@ -205,10 +205,12 @@ fn is_to_run(container: &Container, pod: &Pod, runtime: &RuntimePod) -> bool {
     })
 }
 
-/// Ephemeral containers run once, whether or not initialisation is complete.
+/// Ephemeral containers run once, whether or not initialisation is complete. Upstream leaves one alone that was made and
+/// could not be started.
 fn missing_ephemeral_containers(pod: &Pod, runtime: &RuntimePod) -> Vec<usize> {
     let all = pod.pod_spec().ephemeral_containers.as_deref().unwrap_or_default();
-    (0..all.len()).filter(|i| runtime.find(&all[*i].name).is_none()).collect()
+    let has_run = |name: &str| runtime.find(name).is_some_and(|last| last.state != ContainerState::Created);
+    (0..all.len()).filter(|i| !has_run(&all[*i].name)).collect()
 }
 
 /// Decides about main containers; returns how many running ones stay as they are.

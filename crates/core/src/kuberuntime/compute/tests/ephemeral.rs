@@ -33,6 +33,11 @@ fn actions_for_ephemeral_containers_are_upstreams() {
             ),
             ("Ephemeral container exited; do not restart", |rig| rig.exit("debug", 0), Expected::default()),
             (
+                "Ephemeral container was made and did not start; start it",
+                |rig| rig.state("debug", ContainerState::Created),
+                Expected { ephemeral: vec![0], ..Expected::default() },
+            ),
+            (
                 "initialization in progress; start ephemeral container",
                 |rig| {
                     rig.state("init1", ContainerState::Running);
