@@ -44,6 +44,12 @@ impl ActiveDeadlineHandler {
         self.deadlines.due().await
     }
 
+    /// Whose deadlines are waited for.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn uids(&self) -> Vec<PodUid> {
+        self.deadlines.keys()
+    }
+
     /// Makes a pod due at its deadline. One that has none is not.
     pub fn schedule(&self, pod: &Pod) {
         match self.remaining(pod) {

@@ -78,6 +78,8 @@ type Observer = Box<dyn Fn(&Event) + Send + Sync>;
 
 #[derive(Default)]
 struct State {
+    /// How often something was made under a name, because ids are never used again.
+    made: HashMap<String, usize>,
     sandboxes: BTreeMap<String, Arc<SandboxStatus>>,
     containers: BTreeMap<String, Arc<ContainerStatus>>,
     images: HashMap<String, Image>,
@@ -94,6 +96,21 @@ struct State {
     /// What does not work.
     runtime_failure: Option<String>,
     network_failure: Option<String>,
+}
+
+impl State {
+    /// The id of what was made last under a name, or will be first.
+    fn last_id(&self, name: &str) -> String {
+        match self.made.get(name) {
+            Some(times @ 2..) => format!("{name}.{times}"),
+            _ => name.to_owned(),
+        }
+    }
+
+    fn new_id(&mut self, name: String) -> String {
+        *self.made.entry(name.clone()).or_default() += 1;
+        self.last_id(&name)
+    }
 }
 
 impl FakeProvider {
@@ -302,11 +319,12 @@ impl RuntimeService for FakeProvider {
 
     async fn run_sandbox(&self, config: SandboxConfig) -> Result<Arc<SandboxStatus>> {
         self.enter(Call::RunSandbox).await?;
-        let id = format!("{}-sandbox-{}", config.pod.uid, config.attempt);
+        let name = format!("{}-sandbox-{}", config.pod.uid, config.attempt);
         let mut state = self.state.lock();
-        if let Some(existing) = state.sandboxes.get(&id) {
+        if let Some(existing) = state.sandboxes.get(&state.last_id(&name)) {
             return Ok(existing.clone());
         }
+        let id = state.new_id(name);
         state.addresses += 1;
         let ips = match config.network {
             NetworkMode::Pod => vec![IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + state.addresses))],
@@ -373,17 +391,19 @@ impl RuntimeService for FakeProvider {
         config: ContainerConfig,
     ) -> Result<Arc<ContainerStatus>> {
         self.enter(Call::CreateContainer).await?;
-        let id = format!("{sandbox_id}-{}-{}", config.name, config.attempt);
+        let name = format!("{sandbox_id}-{}-{}", config.name, config.attempt);
         let mut state = self.state.lock();
-        if let Some(existing) = state.containers.get(&id) {
+        if let Some(existing) = state.containers.get(&state.last_id(&name)) {
             return Ok(existing.clone());
         }
         let sandbox = state.sandboxes.get(sandbox_id).filter(|s| s.state == SandboxState::Ready);
         let sandbox = sandbox.ok_or_else(|| Error::not_found(format!("no ready sandbox {sandbox_id}")))?;
+        let pod = sandbox.pod.clone();
+        let id = state.new_id(name);
         let status = Arc::new(ContainerStatus {
             id: id.clone(),
             sandbox_id: sandbox_id.to_owned(),
-            pod: sandbox.pod.clone(),
+            pod,
             name: config.name,
             attempt: config.attempt,
             state: ContainerState::Created,

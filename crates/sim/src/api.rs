@@ -1,8 +1,11 @@
 //! An apiserver: pods by name, each with a UID, a version and its own deletion; patches with preconditions; watches
 //! that lag, repeat themselves and break off.
 
+mod mirrors;
+mod objects;
 mod patch;
 mod source;
+mod users;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,23 +13,24 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use coracle_core::clock;
-use coracle_core::pod::{PodExt, phase};
-use coracle_core::ports::{
-    ApiError, EventRecord, EventSink, ObjectKey, ObjectReader, StatusSink, StatusUpdate,
-};
-use jiff::SignedDuration;
-use k8s_openapi::api::core::v1::{
-    ConfigMap, ContainerState, ContainerStatus, Node, Pod, PodStatus, Secret, Service,
-};
-use k8s_openapi::api::node::v1::RuntimeClass;
+use coracle_core::pod::{CONFIG_MIRROR_ANNOTATION, PodExt};
+use coracle_core::ports::{ApiError, EventRecord, EventSink, ObjectKey, StatusSink, StatusUpdate};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Node, Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::{broadcast, mpsc};
 
+use crate::checker::Violation;
 use crate::dice::Dice;
 use crate::faults::Faults;
-use crate::history::{Fact, History};
+use crate::history::{BEGINNING, Fact, History, Shown};
+use crate::pods::READINESS_GATE;
+
+pub(crate) use objects::NODE_CPU;
+
+/// What the message of a pod begins with that was not admitted.
+const REJECTED: &str = "Pod was rejected: ";
 
 /// One thing that a watch tells.
 #[derive(Clone)]
@@ -43,9 +47,15 @@ impl Notice {
     }
 }
 
+/// The UID of the pod that an API object is about: its own, or that of the static pod that it mirrors.
+pub(crate) fn subject(pod: &Pod) -> String {
+    pod.annotation(CONFIG_MIRROR_ANNOTATION).map_or_else(|| pod.uid().to_string(), str::to_owned)
+}
+
 /// The apiserver, and all that the agent asks of a cluster.
 pub(crate) struct Api {
     state: Mutex<State>,
+    node: Arc<Node>,
     dice: Dice,
     faults: Arc<Faults>,
     history: Arc<History>,
@@ -58,71 +68,14 @@ struct State {
     version: u64,
     watches: Vec<mpsc::UnboundedSender<Notice>>,
     patches: usize,
+    /// How many mirror pods were made.
+    mirrors: usize,
 }
 
 impl Api {
     pub(crate) fn new(dice: Dice, faults: Arc<Faults>, history: Arc<History>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), dice, faults, history, objects: broadcast::channel(1).0 })
-    }
-
-    pub(crate) fn pods(&self) -> Vec<Arc<Pod>> {
-        self.state.lock().pods.values().cloned().collect()
-    }
-
-    pub(crate) fn get(&self, name: &str) -> Option<Arc<Pod>> {
-        self.state.lock().pods.get(name).cloned()
-    }
-
-    /// How many statuses were written.
-    pub(crate) fn patches(&self) -> usize {
-        self.state.lock().patches
-    }
-
-    /// A user makes a pod. Its name is free.
-    pub(crate) fn create(&self, pod: Pod) {
-        let pod = self.put(&mut self.state.lock(), pod);
-        self.history.tell(&pod.uid(), Fact::Created(pod.clone()));
-    }
-
-    /// A user deletes a pod, gracefully unless it has ended (`CheckGracefulDelete`); again, and the time gets shorter.
-    pub(crate) fn delete(&self, name: &str, grace: i64) {
-        let Some(pod) = self.get(name) else { return };
-        let uid = pod.uid();
-        self.history.note(&uid, format!("a user deletes it, with {grace} s"));
-        if grace == 0 || phase::is_terminal(pod.phase()) {
-            self.remove(&pod, false);
-            return;
-        }
-        let mut pod = (*pod).clone();
-        let meta = &mut pod.metadata;
-        if meta.deletion_grace_period_seconds.is_some_and(|old| old <= grace) {
-            return;
-        }
-        if meta.deletion_timestamp.is_none() {
-            meta.generation = Some(meta.generation.unwrap_or_default() + 1);
-        }
-        let at = clock::now().checked_add(SignedDuration::from_secs(grace)).unwrap_or(clock::now());
-        meta.deletion_timestamp = Some(Time(at));
-        meta.deletion_grace_period_seconds = Some(grace);
-        self.put(&mut self.state.lock(), pod);
-    }
-
-    /// A user, or a controller, changes a pod.
-    pub(crate) fn change(&self, name: &str, change: impl FnOnce(&mut Pod)) {
-        let Some(pod) = self.get(name) else { return };
-        let mut pod = (*pod).clone();
-        change(&mut pod);
-        let unwanted = pod.metadata.deletion_grace_period_seconds == Some(0);
-        let has_finalizers = pod.metadata.finalizers.as_ref().is_some_and(|f| !f.is_empty());
-        let pod = self.put(&mut self.state.lock(), pod);
-        if unwanted && !has_finalizers {
-            self.remove(&pod, false);
-        }
-    }
-
-    /// Every watch breaks off.
-    pub(crate) fn drop_watches(&self) {
-        self.state.lock().watches.clear();
+        let (state, node, objects) = (Mutex::default(), objects::node(), broadcast::channel(1).0);
+        Arc::new(Self { state, node, dice, faults, history, objects })
     }
 
     fn put(&self, state: &mut State, mut pod: Pod) -> Arc<Pod> {
@@ -149,7 +102,11 @@ impl Api {
             state.pods.remove(pod.name());
             state.watches.retain(|watch| watch.send(Notice::Gone(pod.clone())).is_ok());
         }
-        self.history.tell(&pod.uid(), Fact::Gone { by_agent });
+        if pod.is_mirror() {
+            self.history.note(&subject(pod), format!("its mirror {} is gone", pod.uid()));
+        } else {
+            self.history.tell(&pod.uid(), Fact::Gone { by_agent });
+        }
     }
 
     /// The object of this name, if it is the one with this UID.
@@ -191,18 +148,39 @@ impl Api {
         let wanted = update.patch.pointer("/metadata/uid").and_then(Value::as_str);
         let pod = self.find(update.pod.name(), wanted)?;
         let status = patch::merged(pod.pod_status(), &update.patch["status"]).map_err(ApiError::Invalid)?;
+        if let Some(kind) = foreign_condition(pod.pod_status(), &status) {
+            let (uid, message) = (subject(&pod), format!("{kind} was changed"));
+            self.history.fail(Violation { rule: "conditions of others are kept", uid, message });
+        }
         self.state.lock().patches += 1;
-        let fact = Fact::Patched {
-            onto: pod.uid().to_string(),
-            phase: status.phase.clone().unwrap_or_default(),
-            restarts: restarts(&status),
-            running: ids(&status, |state| state.running.as_ref().map(|_| None)),
-            ended: ids(&status, |state| state.terminated.as_ref().map(|ended| ended.container_id.clone())),
-        };
+        let (uid, shown) = (subject(&update.pod), shown(&update.pod, &pod, &status));
         self.put(&mut self.state.lock(), Pod { status: Some(status), ..(*pod).clone() });
-        self.history.tell(&update.pod.uid(), fact);
+        self.history.tell(&uid, Fact::Patched(shown));
         Ok(())
     }
+}
+
+/// What a status for one object says that another one, maybe, has taken.
+fn shown(meant: &Pod, taken: &Pod, status: &PodStatus) -> Shown {
+    let is_same = meant.uid() == taken.uid();
+    let since = |start: &Time| Duration::try_from(start.0.duration_since(BEGINNING)).unwrap_or_default();
+    let message = status.message.as_deref().unwrap_or_default();
+    Shown {
+        onto: if is_same { subject(meant) } else { taken.uid().to_string() },
+        phase: status.phase.clone().unwrap_or_default(),
+        rejected: message.starts_with(REJECTED),
+        started: status.start_time.as_ref().map(since),
+        restarts: restarts(status),
+        running: ids(status, |state| state.running.as_ref().map(|_| None)),
+        ended: ids(status, |state| state.terminated.as_ref().map(|ended| ended.container_id.clone())),
+    }
+}
+
+/// The first condition of somebody else that differs.
+fn foreign_condition(old: &PodStatus, new: &PodStatus) -> Option<String> {
+    let condition =
+        |status: &PodStatus| status.conditions.iter().flatten().find(|c| c.type_ == READINESS_GATE).cloned();
+    (condition(old) != condition(new)).then(|| READINESS_GATE.to_owned())
 }
 
 fn restarts(status: &PodStatus) -> Vec<(String, i32)> {
@@ -215,14 +193,15 @@ fn ids(status: &PodStatus, is_in: impl Fn(&ContainerState) -> Option<Option<Stri
 }
 
 fn containers(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
-    let lists = [&status.init_container_statuses, &status.container_statuses];
+    let lists =
+        [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
     lists.into_iter().flatten().flatten()
 }
 
 #[async_trait]
 impl StatusSink for Api {
     async fn patch_status(&self, update: &StatusUpdate) -> Result<(), ApiError> {
-        self.call(&update.pod.uid(), "a status", || self.patch(update)).await
+        self.call(&subject(&update.pod), "a status", || self.patch(update)).await
     }
 
     async fn delete_pod(&self, pod: &Pod) -> Result<(), ApiError> {
@@ -243,31 +222,6 @@ impl EventSink for Api {
     fn record(&self, event: EventRecord) {
         let uid = event.object.uid.unwrap_or_default();
         self.history.note(&uid, format!("event {}: {}", event.reason, event.message));
-    }
-}
-
-#[async_trait]
-impl ObjectReader for Api {
-    async fn config_map(&self, _namespace: &str, name: &str) -> Result<Arc<ConfigMap>, ApiError> {
-        Err(ApiError::NotFound(format!("configmaps {name:?} not found")))
-    }
-    async fn secret(&self, _namespace: &str, name: &str) -> Result<Arc<Secret>, ApiError> {
-        Err(ApiError::NotFound(format!("secrets {name:?} not found")))
-    }
-    async fn runtime_class(&self, name: &str) -> Result<Arc<RuntimeClass>, ApiError> {
-        let class = RuntimeClass { handler: name.to_owned(), ..RuntimeClass::default() };
-        self.call("", "a RuntimeClass", || Ok(Arc::new(class))).await
-    }
-    async fn services(&self, _namespace: &str) -> Result<Vec<Arc<Service>>, ApiError> {
-        Ok(Vec::new())
-    }
-    fn node(&self) -> Option<Arc<Node>> {
-        None
-    }
-    fn register_pod(&self, _pod: &Pod) {}
-    fn unregister_pod(&self, _pod: &Pod) {}
-    fn changes(&self) -> broadcast::Receiver<ObjectKey> {
-        self.objects.subscribe()
     }
 }
 

@@ -1,18 +1,30 @@
 //! What must hold at every step, whatever happens.
 
+mod statuses;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_core::kuberuntime::all_containers_could_restart;
 use coracle_core::pod::{PodExt, is_restartable_init_container, phase, restart_policy};
 use coracle_provider::ContainerState;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
-use crate::history::{Fact, Record};
+use self::statuses::Statuses;
+use crate::history::{Fact, Record, Shown};
 
 /// What the agent was told it has to act on after this much.
 const SLACK: Duration = Duration::from_millis(20);
+/// A manifest that goes before all sources have spoken is noticed by the next housekeeping after that.
+const UNWANTED_SLACK: Duration = Duration::from_secs(8);
+/// As long as a call to the apiserver may take.
+const API_SLACK: Duration = Duration::from_secs(7);
+/// As long as a sync may take that began before the deadline.
+const DEADLINE_SLACK: Duration = Duration::from_secs(60);
+/// What the names of ephemeral containers begin with.
+pub(crate) const EPHEMERAL: &str = "eph";
 /// Every container gets this long (`minimumGracePeriodInSeconds`).
 const MINIMUM_GRACE: i64 = 2;
 
@@ -39,16 +51,17 @@ pub(crate) struct Checker {
 #[derive(Default)]
 struct PodRecord {
     pod: Option<Arc<Pod>>,
+    /// How often it was made: a manifest may come back.
+    lives: usize,
     /// As the API has them.
-    phase: String,
-    restarts: BTreeMap<String, i32>,
-    /// Containers that have ended as far as the API knows.
-    told_ended: BTreeSet<String>,
+    statuses: Statuses,
     /// As the providers have them.
     instances: BTreeMap<String, Instance>,
     ready_sandboxes: BTreeSet<String>,
     /// Containers that have ended: name, sandbox, and whether well.
     ended: BTreeSet<(String, String, bool)>,
+    /// Containers that have ended with success, whoever asked: name, sandbox.
+    succeeded: BTreeSet<(String, String)>,
     /// Instances that the agent has asked to end: how they do says nothing.
     stopped: BTreeSet<String>,
     /// Containers that a user has changed.
@@ -62,6 +75,10 @@ struct PodRecord {
     graces: Vec<(Duration, i64)>,
     /// When this life of the agent was told of a terminal phase.
     told_terminal: Option<Duration>,
+    /// Since when this life of the agent knows that the pod is wanted.
+    wanted: Option<Duration>,
+    /// Since when this life of the agent knows that the pod's manifest is gone.
+    unwanted: Option<Duration>,
 }
 
 struct Instance {
@@ -76,6 +93,7 @@ impl Checker {
             for pod in self.pods.values_mut() {
                 pod.graces.clear();
                 pod.told_terminal = None;
+                (pod.wanted, pod.unwanted) = (None, None);
             }
         }
         if record.uid.is_empty() {
@@ -93,7 +111,7 @@ impl PodRecord {
     fn observe(&mut self, record: &Record) -> Option<Broken> {
         match &record.fact {
             Fact::Created(pod) => {
-                self.pod = Some(pod.clone());
+                self.create(pod);
                 None
             }
             Fact::Gone { by_agent } => by_agent.then(|| self.bury()).flatten(),
@@ -102,11 +120,21 @@ impl PodRecord {
                 if phase::is_terminal(phase) {
                     self.told_terminal.get_or_insert(record.at);
                 }
+                self.wanted.get_or_insert(record.at);
+                self.unwanted = None;
                 None
             }
-            Fact::Patched { onto, phase, restarts, running, ended } => self
-                .patched(&record.uid, onto, phase, restarts)
-                .or_else(|| self.patched_containers(running, ended)),
+            Fact::Unwanted => {
+                self.wanted = None;
+                self.unwanted.get_or_insert(record.at);
+                None
+            }
+            Fact::MirrorCreated => {
+                self.statuses.begin_anew();
+                None
+            }
+            Fact::MirrorRemoved => self.mirror_removed(record.at),
+            Fact::Patched(shown) => self.patched(&record.uid, shown),
             Fact::Sandbox { id, ready } => self.sandbox(id, *ready),
             Fact::SandboxGone { id } => self.sandbox(id, false),
             Fact::CreateCalled { name, sandbox } => self.create_called(record.at, name, sandbox),
@@ -155,30 +183,24 @@ impl PodRecord {
         Some(("the object outlives the pod", format!("deleted while {left}")))
     }
 
-    fn patched(&mut self, uid: &str, onto: &str, new: &str, restarts: &[(String, i32)]) -> Option<Broken> {
-        if onto != uid {
-            return Some(("a status belongs to one UID", format!("it was written onto {onto}")));
-        }
-        let old = std::mem::replace(&mut self.phase, new.to_owned());
-        if phase::is_terminal(&old) && old != new {
-            return Some(("a terminal phase never changes", format!("{old} became {new:?}")));
-        }
-        for (name, count) in restarts {
-            let before = self.restarts.insert(name.clone(), *count).unwrap_or_default();
-            if *count < before {
-                let message = format!("{name} was restarted {before} times and then {count}");
-                return Some(("restart counts never fall", message));
-            }
-        }
-        None
+    /// What was before says nothing of a pod whose manifest has come back.
+    fn create(&mut self, pod: &Arc<Pod>) {
+        self.pod = Some(pod.clone());
+        self.lives += 1;
+        self.statuses.begin_anew();
     }
 
-    fn patched_containers(&mut self, running: &[String], ended: &[String]) -> Option<Broken> {
-        if let Some(id) = running.iter().find(|id| self.told_ended.contains(*id)) {
-            return Some(("what has ended does not run again", format!("{id} is said to run")));
-        }
-        self.told_ended.extend(ended.iter().cloned());
-        None
+    fn mirror_removed(&self, at: Duration) -> Option<Broken> {
+        let wanted = self.wanted.is_some_and(|since| since + API_SLACK < at);
+        wanted.then(|| ("a mirror is kept", "it was removed, and its pod is wanted".to_owned()))
+    }
+
+    fn patched(&mut self, uid: &str, shown: &Shown) -> Option<Broken> {
+        let broken = self.statuses.take(uid, shown, self.lives > 1);
+        let exists = self.alive().or_else(|| self.ready_sandboxes.first().cloned());
+        let has_place = || exists.filter(|_| shown.rejected && !self.belated);
+        let message = |what| format!("it was rejected, although it has {what}");
+        broken.or_else(|| has_place().map(|what| ("who has a place keeps it", message(what))))
     }
 
     fn sandbox(&mut self, id: &str, ready: bool) -> Option<Broken> {
@@ -187,8 +209,14 @@ impl PodRecord {
             return None;
         }
         self.ready_sandboxes.insert(id.to_owned());
+        if self.belated {
+            return None;
+        }
+        if self.statuses.rejected {
+            return Some(("a rejected pod starts nothing", format!("sandbox {id} was made")));
+        }
         let message = || format!("sandbox {id} came after the object was gone");
-        (self.buried && !self.belated).then(|| ("the object outlives the pod", message()))
+        self.buried.then(|| ("the object outlives the pod", message()))
     }
 
     fn create_called(&mut self, at: Duration, name: &str, sandbox: &str) -> Option<Broken> {
@@ -196,16 +224,26 @@ impl PodRecord {
         if self.graces.first().is_some_and(|(when, _)| told(*when)) {
             return Some(("a deleted pod starts nothing", format!("{name} is made")));
         }
+        if self.unwanted.is_some_and(|when| when + UNWANTED_SLACK < at) {
+            return Some(("a deleted pod starts nothing", format!("{name} is made, its manifest is gone")));
+        }
         if self.told_terminal.is_some_and(told) {
             return Some(("a pod that ended starts nothing", format!("{name} is made")));
         }
+        if self.statuses.rejected {
+            return Some(("a rejected pod starts nothing", format!("{name} is made")));
+        }
         let pod = self.pod.as_ref()?;
+        let deadline = self.statuses.deadline(pod);
+        if deadline.is_some_and(|deadline| deadline + DEADLINE_SLACK < at) {
+            return Some(("a pod starts nothing after its deadline", format!("{name} is made")));
+        }
         if !pod.containers().iter().any(|c| c.name == name) {
             return None;
         }
         let open = |c: &&Container| {
-            let done = (c.name.clone(), sandbox.to_owned(), true);
-            !is_restartable_init_container(c) && !self.ended.contains(&done)
+            let done = (c.name.clone(), sandbox.to_owned());
+            !is_restartable_init_container(c) && !self.succeeded.contains(&done)
         };
         let missing = pod.init_containers().iter().find(open)?;
         Some(("init containers come first", format!("{name} is made, {} is not done", missing.name)))
@@ -223,6 +261,9 @@ impl PodRecord {
         let instance = Instance { name: name.to_owned(), state };
         let before = self.instances.insert(id.to_owned(), instance).map(|i| i.state);
         if state == ContainerState::Exited {
+            if exit_code == 0 {
+                self.succeeded.insert((name.to_owned(), sandbox.to_owned()));
+            }
             let well = exit_code == 0 && !self.stopped.contains(id);
             self.ended.insert((name.to_owned(), sandbox.to_owned(), well));
         }
@@ -239,12 +280,19 @@ impl PodRecord {
         if let Some((twin, _)) = twin {
             return Some(("one instance at a time", format!("{id} runs beside {twin}")));
         }
-        ended_well.then(|| ("what ended for good runs once", format!("{id} runs again")))
+        (ended_well && !self.belated).then(|| ("what ended for good runs once", format!("{id} runs again")))
     }
 
-    /// Whether a main container must not run again, by policies alone: rules, and init containers, are other matters.
+    /// Whether a main or ephemeral container must not run again, by policies alone: rules, and init containers, are other
+    /// matters.
     fn has_ended_for_good(&self, name: &str) -> bool {
+        if name.starts_with(EPHEMERAL) {
+            return self.ended.iter().any(|(ended, _, _)| ended == name);
+        }
         let Some(pod) = &self.pod else { return false };
+        if self.lives > 1 || all_containers_could_restart(pod) {
+            return false;
+        }
         let Some(container) = pod.containers().iter().find(|c| c.name == name) else { return false };
         if container.restart_policy_rules.is_some() || self.changed.contains(name) {
             return false;

@@ -142,6 +142,10 @@ impl ProviderFaults {
         }
     }
 
+    pub(crate) fn is_fast(&self) -> bool {
+        self.slowness == 1
+    }
+
     pub(crate) fn delay(&self, faults: &Faults, dice: &Dice) -> Duration {
         if faults.happens(dice, self.lags) {
             return dice.millis(100..5000);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_provider::ContainerState;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -13,13 +14,15 @@ use crate::checker::{Checker, Violation};
 
 /// Lines of a trace.
 const TRACE: usize = 60;
+/// When every run begins.
+pub(crate) const BEGINNING: Timestamp = Timestamp::constant(1_767_225_600, 0);
 
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub(crate) enum Fact {
     AgentStarted,
     AgentKilled,
-    /// A user made a pod.
+    /// A user made a pod, or put its manifest onto the node, maybe again.
     Created(Arc<Pod>),
     /// The object is gone from the apiserver: by the agent, which says that nothing of it is alive, or by force.
     Gone {
@@ -30,16 +33,14 @@ pub(crate) enum Fact {
         grace: Option<i64>,
         phase: String,
     },
-    /// The agent wrote a status; `onto` is the UID of the object that took it.
-    Patched {
-        onto: String,
-        phase: String,
-        restarts: Vec<(String, i32)>,
-        /// Ids of containers that run by it.
-        running: Vec<String>,
-        /// Ids of containers that have ended by it.
-        ended: Vec<String>,
-    },
+    /// The agent was told that the manifest of a static pod is gone.
+    Unwanted,
+    /// The agent made the API object of a static pod.
+    MirrorCreated,
+    /// The agent removed the API object of a static pod, and nobody else has.
+    MirrorRemoved,
+    /// The agent wrote a status.
+    Patched(Shown),
     Sandbox {
         id: String,
         ready: bool,
@@ -77,6 +78,23 @@ pub(crate) enum Fact {
     Unmounted,
     /// For the trace only.
     Note(String),
+}
+
+/// What a status says of a pod.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shown {
+    /// The object that took it: the pod's UID, or another one.
+    pub(crate) onto: String,
+    pub(crate) phase: String,
+    /// It was not admitted.
+    pub(crate) rejected: bool,
+    /// When the agent first saw it, since the beginning.
+    pub(crate) started: Option<Duration>,
+    pub(crate) restarts: Vec<(String, i32)>,
+    /// Ids of containers that run by it.
+    pub(crate) running: Vec<String>,
+    /// Ids of containers that have ended by it.
+    pub(crate) ended: Vec<String>,
 }
 
 impl fmt::Display for Fact {

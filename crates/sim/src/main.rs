@@ -10,6 +10,7 @@ mod dice;
 mod faults;
 mod history;
 mod lives;
+mod manifests;
 mod network;
 mod pods;
 mod provider;

@@ -3,11 +3,19 @@
 use std::time::Duration;
 
 use coracle_core::clock;
+use coracle_core::config::{ManifestOrigin, decode_static_pod};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use crate::dice::Dice;
 use crate::lives::Life;
+
+/// The condition that somebody else sets.
+pub(crate) const READINESS_GATE: &str = "example.com/gate";
+/// Says why the pod cannot be admitted, if so.
+pub(crate) const FLAW: &str = "example.com/flaw";
+/// With it a container asks for all of its pod to start anew.
+const RESTART_ALL: i32 = 43;
 
 /// A pod, and the life of each of its containers.
 pub(crate) struct NewPod {
@@ -21,22 +29,53 @@ struct Builder<'a> {
     lives: Vec<(String, Life)>,
 }
 
-/// A pod of any kind, fit to run in the end.
+/// A pod of any kind, fit to run in the end, or not to be admitted at all.
 pub(crate) fn any_pod(dice: &Dice, uid: &str, name: &str) -> NewPod {
     let mut builder = Builder { dice, uid, lives: Vec::new() };
-    let spec = builder.spec();
+    let mut spec = builder.spec();
+    let flaw = builder.add_wishes(&mut spec);
     let finalizers = dice.chance(100).then(|| vec!["example.com/wait"]);
+    let qos = if has_resources(&spec) { "Burstable" } else { "BestEffort" };
     let pod = json!({
         "metadata": {
             "uid": uid, "namespace": "ns", "name": name, "generation": 1, "finalizers": finalizers,
-            "creationTimestamp": clock::now().to_string(),
+            "creationTimestamp": clock::now().to_string(), "annotations": flaw.map(|flaw| json!({FLAW: flaw})),
         },
         "spec": spec,
-        "status": {"phase": "Pending", "qosClass": "BestEffort"},
+        "status": {"phase": "Pending", "qosClass": qos},
     });
     // Without nulls it is what an apiserver would keep.
     let pod = serde_json::from_value(pod).unwrap_or_default();
     NewPod { pod, lives: builder.lives }
+}
+
+/// The pod of a manifest.
+pub(crate) fn static_pod(dice: &Dice, uid: &str, name: &str) -> NewPod {
+    let mut builder = Builder { dice, uid, lives: Vec::new() };
+    let manifest = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"uid": uid, "namespace": "ns", "name": name},
+        "spec": builder.spec(),
+    });
+    let origin = ManifestOrigin::Url("simulated");
+    let decoded = decode_static_pod(manifest.to_string().as_bytes(), origin, "node");
+    // What is made here is good.
+    let pod = decoded.map(|decoded| (*decoded.pod).clone()).unwrap_or_default();
+    NewPod { pod, lives: builder.lives }
+}
+
+/// What a container asks for, and may have at most.
+pub(crate) fn resources(cpu: &str, memory: &str, limited: bool) -> Value {
+    let list = json!({"cpu": cpu, "memory": memory});
+    if !limited {
+        return json!({"requests": list});
+    }
+    // More than any request, so that nothing changes its class.
+    json!({"requests": list, "limits": {"cpu": "70", "memory": memory.replace("Mi", "7Mi")}})
+}
+
+fn has_resources(spec: &Value) -> bool {
+    spec["containers"].as_array().into_iter().flatten().any(|container| container.get("resources").is_some())
 }
 
 impl Builder<'_> {
@@ -63,6 +102,37 @@ impl Builder<'_> {
             spec["hostNetwork"] = json!(true);
         }
         spec
+    }
+
+    /// What not every pod has. Answers why the pod is not admitted, if so.
+    fn add_wishes(&self, spec: &mut Value) -> Option<&'static str> {
+        if self.dice.chance(100) {
+            spec["activeDeadlineSeconds"] = json!(self.dice.number(3..60));
+        }
+        if self.dice.chance(100) {
+            spec["readinessGates"] = json!([{"conditionType": READINESS_GATE}]);
+        }
+        if self.dice.chance(50) {
+            spec["containers"][0]["ports"] =
+                json!([{"containerPort": 80, "hostPort": 80, "protocol": "TCP"}]);
+        }
+        if !self.dice.chance(60) {
+            return None;
+        }
+        match self.dice.number(0..3) {
+            0 => {
+                spec["nodeSelector"] = json!({"zone": "elsewhere"});
+                Some("NodeAffinity")
+            }
+            1 => {
+                spec["hostPID"] = json!(true);
+                Some("PodFeatureUnsupported")
+            }
+            _ => {
+                spec["containers"][0]["resources"] = json!({"requests": {"cpu": "100"}});
+                Some("OutOfcpu")
+            }
+        }
     }
 
     /// Mostly none, else up to `most`.
@@ -106,14 +176,18 @@ impl Builder<'_> {
     fn main(&mut self, i: u32, policy: &str) -> Value {
         let name = format!("main{i}");
         let mut container = self.container(&name);
+        let mut fails = self.fails();
         let own = *self.dice.pick(&[None, None, None, Some("Always"), Some("OnFailure"), Some("Never")]);
         if let Some(own) = own {
             container["restartPolicy"] = json!(own);
             if own != "Always" && self.dice.chance(500) {
-                container["restartPolicyRules"] =
-                    json!([{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]);
+                container["restartPolicyRules"] = rule("Restart", 42);
+            } else if self.dice.chance(200) {
+                container["restartPolicyRules"] = rule("RestartAllContainers", RESTART_ALL);
+                fails.1 = RESTART_ALL;
             }
         }
+        self.add_resources(&mut container, own.unwrap_or(policy));
         let end = Some((*self.dice.pick(&[0, 0, 1]), self.seconds()));
         let then = match own.unwrap_or(policy) {
             "Always" => None,
@@ -121,10 +195,24 @@ impl Builder<'_> {
             "Never" if self.dice.chance(600) => end,
             _ => None,
         };
-        self.lives.push((name.clone(), Life { fails: self.fails(), then }));
+        self.lives.push((name.clone(), Life { fails, then }));
         self.add_probes(&name, &mut container);
         self.add_hooks(&mut container);
         container
+    }
+
+    fn add_resources(&self, container: &mut Value, policy: &str) {
+        if !self.dice.chance(300) {
+            return;
+        }
+        let (cpu, memory) = (self.dice.pick(&["100m", "500m", "1"]), self.dice.pick(&["64Mi", "256Mi"]));
+        container["resources"] = resources(cpu, memory, self.dice.chance(500));
+        let resize = |name| {
+            // What never restarts must not ask for it.
+            let restarts = policy != "Never" && self.dice.chance(300);
+            json!({"resourceName": name, "restartPolicy": if restarts { "RestartContainer" } else { "NotRequired" }})
+        };
+        container["resizePolicy"] = json!([resize("cpu"), resize("memory")]);
     }
 
     fn add_probes(&self, name: &str, container: &mut Value) {
@@ -168,4 +256,8 @@ impl Builder<'_> {
             container["lifecycle"] = lifecycle;
         }
     }
+}
+
+fn rule(action: &str, exit_code: i32) -> Value {
+    json!([{"action": action, "exitCodes": {"operator": "In", "values": [exit_code]}}])
 }

@@ -11,10 +11,10 @@ use async_trait::async_trait;
 use coracle_core::clock;
 use coracle_provider::fake::FakeProvider;
 use coracle_provider::{
-    ArtifactKind, Condition, ContainerConfig, ContainerState, ContainerStatus, Error, ErrorKind, Event,
-    EventStream, ExecSyncResponse, FsUsage, Image, ImageService, ImageSpec, Provider, PullProgress,
-    PullRequest, Result, Revision, RuntimeService, RuntimeStatus, SandboxConfig, SandboxState, SandboxStatus,
-    Snapshot, StreamingService, Version,
+    ArtifactKind, Condition, ContainerConfig, ContainerState, ContainerStats, ContainerStatus, Error,
+    ErrorKind, Event, EventStream, ExecSyncResponse, FsUsage, Image, ImageService, ImageSpec, LiveResize,
+    Provider, PullProgress, PullRequest, Resources, Result, Revision, RuntimeService, RuntimeStatus,
+    SandboxConfig, SandboxState, SandboxStatus, Snapshot, StreamingService, Version,
 };
 use tokio::sync::{Notify, mpsc};
 
@@ -22,6 +22,9 @@ use crate::dice::Dice;
 use crate::faults::{Faults, ProviderFaults};
 use crate::history::{Fact, History};
 use crate::lives::Lives;
+
+/// What some providers cannot do.
+pub(crate) const CANNOT_RESIZE: &str = "another share of the processors";
 
 /// A provider of the simulation.
 pub(crate) struct SimProvider {
@@ -45,6 +48,7 @@ impl SimProvider {
         history: Arc<History>,
     ) -> Arc<Self> {
         let inner = FakeProvider::new(name, clock::now);
+        inner.set_live_resize(LiveResize { cpu: own.is_fast(), memory: true });
         let observer = history.clone();
         inner.observe(move |event| tell(&observer, event));
         let (down, went_down) = (AtomicBool::new(false), Notify::new());
@@ -257,6 +261,33 @@ impl RuntimeService for Served {
         let what = format!("remove_container {id}");
         self.0.clone().change("", what, async move { inner.remove_container(&id).await }).await
     }
+
+    fn live_resize(&self) -> LiveResize {
+        self.0.inner.live_resize()
+    }
+
+    async fn update_container_resources(
+        &self,
+        id: &str,
+        resources: Resources,
+    ) -> Result<Arc<ContainerStatus>> {
+        let (inner, id, uid) = (self.0.inner.clone(), id.to_owned(), self.0.uid_of(id));
+        let what = format!("update_container_resources {id}");
+        let cpu = |resources: &Resources| (resources.cpu_limit_millis, resources.cpu_request_millis);
+        let update = async move {
+            let container = inner.containers().into_iter().find(|c| c.id == id);
+            let changes_cpu = container.is_some_and(|c| cpu(&c.resources) != cpu(&resources));
+            if changes_cpu && !inner.live_resize().cpu {
+                return Err(Error::unimplemented(CANNOT_RESIZE));
+            }
+            inner.update_container_resources(&id, resources).await
+        };
+        self.0.clone().change(&uid, what, update).await
+    }
+
+    async fn container_stats(&self, pod_uid: Option<&str>) -> Result<Vec<ContainerStats>> {
+        self.0.read(self.0.inner.container_stats(pod_uid)).await
+    }
 }
 
 #[async_trait]
@@ -324,7 +355,7 @@ impl Provider for Served {
     }
 
     fn runs(&self) -> ArtifactKind {
-        self.0.runs()
+        self.0.inner.runs()
     }
 }
 

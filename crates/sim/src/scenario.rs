@@ -1,21 +1,21 @@
 //! One run: a time in which everything happens and goes wrong, a quiet time in which all must come right, and the end
 //! of every pod.
 
+mod acts;
+
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_core::clock;
 use coracle_core::pod::PodExt;
-use coracle_provider::{ContainerState, RuntimeService, SandboxState};
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::{Instant, sleep};
 
 use crate::api::WATCH_LAG;
 use crate::checker::Violation;
 use crate::dice::Dice;
-use crate::history::Fact;
-use crate::pods::any_pod;
+use crate::history::BEGINNING;
 use crate::truth;
 use crate::world::World;
 
@@ -55,9 +55,9 @@ pub(crate) fn run(seed: u64, whole_trace: bool) -> std::io::Result<Outcome> {
     builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
     let runtime = builder.build()?;
     Ok(runtime.block_on(async {
-        clock::simulated::start_at(Timestamp::constant(1_767_225_600, 0));
+        clock::simulated::start_at(BEGINNING);
         let start = Instant::now();
-        let mut scenario = Scenario { world: World::new(Dice::new(seed)), pods: 0 };
+        let mut scenario = Scenario { world: World::new(Dice::new(seed)), pods: 0, manifests: Vec::new() };
         scenario.run().await;
         let history = &scenario.world.history;
         let violation = history.violation();
@@ -78,7 +78,10 @@ pub(crate) fn run(seed: u64, whole_trace: bool) -> std::io::Result<Outcome> {
 
 struct Scenario {
     world: World,
+    /// How many were made.
     pods: u32,
+    /// Everything that was ever in a file.
+    manifests: Vec<(String, Arc<Pod>)>,
 }
 
 impl Scenario {
@@ -111,141 +114,6 @@ impl Scenario {
         self.world.history.fail(Violation { rule, uid: uid.to_owned(), message });
     }
 
-    async fn act(&mut self) {
-        match self.world.dice.number(0..100) {
-            0..32 => self.create(),
-            32..44 => self.delete(),
-            44..52 => self.shorten(),
-            52..55 => self.force_delete(),
-            55..63 => self.restart_agent().await,
-            63..72 => self.end_container(),
-            72..75 => self.end_sandbox().await,
-            75..81 => self.toggle_provider(),
-            81..85 => self.world.api.drop_watches(),
-            85..92 => self.turn_sick(),
-            92..95 => self.change_image(),
-            95..97 => self.label(),
-            _ => self.finalize(),
-        }
-    }
-
-    fn any(&self, which: impl Fn(&Pod) -> bool) -> Option<std::sync::Arc<Pod>> {
-        let pods: Vec<_> = self.world.api.pods().into_iter().filter(|pod| which(pod)).collect();
-        (!pods.is_empty()).then(|| self.world.dice.pick(&pods).clone())
-    }
-
-    fn create(&mut self) {
-        let world = &self.world;
-        let name = format!("p{}", world.dice.number(0..NAMES));
-        if world.api.get(&name).is_some() {
-            return;
-        }
-        self.pods += 1;
-        let uid = format!("u{}", self.pods);
-        let new = any_pod(&world.dice, &uid, &name);
-        for (container, life) in new.lives {
-            world.lives.set(&uid, &container, life);
-        }
-        if world.dice.chance(150) {
-            world.volumes.come_at(&uid, Instant::now() + world.dice.millis(0..20_000));
-        }
-        world.api.create(new.pod);
-    }
-
-    fn delete(&self) {
-        if let Some(pod) = self.any(|pod| !pod.is_deleting()) {
-            let own = pod.pod_spec().termination_grace_period_seconds.unwrap_or(30);
-            let grace = *self.world.dice.pick(&[own, own, 30, 5, 1]);
-            self.world.api.delete(pod.name(), grace);
-        }
-    }
-
-    fn shorten(&self) {
-        if let Some(pod) = self.any(Pod::is_deleting) {
-            self.world.api.delete(pod.name(), *self.world.dice.pick(&[20, 5, 1]));
-        }
-    }
-
-    fn force_delete(&self) {
-        if let Some(pod) = self.any(|_| true) {
-            self.world.api.delete(pod.name(), 0);
-        }
-    }
-
-    async fn restart_agent(&mut self) {
-        self.world.kill_agent().await;
-        let gap = *self.world.dice.pick(&[2, 500, 20_000]);
-        sleep(self.world.dice.millis(0..gap)).await;
-        if !self.is_broken() {
-            self.world.start_agent();
-        }
-    }
-
-    fn end_container(&self) {
-        let provider = self.world.dice.pick(&self.world.providers);
-        let mut running = provider.inner().containers();
-        running.retain(|c| c.state == ContainerState::Running);
-        if !running.is_empty() {
-            let code = *self.world.dice.pick(&[0, 1, 42, 137]);
-            provider.inner().end_container(&self.world.dice.pick(&running).id, code);
-        }
-    }
-
-    async fn end_sandbox(&self) {
-        let provider = self.world.dice.pick(&self.world.providers);
-        let mut ready = provider.inner().sandboxes();
-        ready.retain(|s| s.state == SandboxState::Ready);
-        if !ready.is_empty() {
-            // It is there, and the fake does not fail.
-            let _ = provider.inner().stop_sandbox(&self.world.dice.pick(&ready).id).await;
-        }
-    }
-
-    fn toggle_provider(&self) {
-        let provider = self.world.dice.pick(&self.world.providers);
-        provider.set_down(!provider.is_down());
-    }
-
-    fn turn_sick(&self) {
-        let Some(pod) = self.any(|_| true) else { return };
-        let mut probes = Vec::new();
-        for container in pod.containers().iter().chain(pod.init_containers()) {
-            for kind in ["startup", "readiness", "liveness"] {
-                probes.push(format!("{}-{kind}", container.name));
-            }
-        }
-        let probe = self.world.dice.pick(&probes);
-        self.world.history.note(&pod.uid(), format!("{probe} turns"));
-        self.world.lives.turn(&pod.uid(), probe);
-    }
-
-    fn change_image(&self) {
-        let Some(pod) = self.any(|pod| !pod.is_deleting()) else { return };
-        let name = pod.containers().first().map(|c| c.name.clone()).unwrap_or_default();
-        self.world.history.tell(&pod.uid(), Fact::ImageChanged { name });
-        self.world.api.change(pod.name(), |pod| {
-            pod.metadata.generation = pod.metadata.generation.map(|g| g + 1);
-            if let Some(container) = pod.spec.as_mut().and_then(|spec| spec.containers.first_mut()) {
-                container.image = container.image.as_ref().map(|image| format!("{image}2"));
-            }
-        });
-    }
-
-    fn label(&self) {
-        let Some(pod) = self.any(|_| true) else { return };
-        let value = self.world.dice.number(0..1000).to_string();
-        self.world.api.change(pod.name(), |pod| {
-            pod.metadata.labels.get_or_insert_default().insert("label".to_owned(), value);
-        });
-    }
-
-    fn finalize(&self) {
-        let finalized = |pod: &Pod| pod.metadata.finalizers.as_ref().is_some_and(|f| !f.is_empty());
-        if let Some(pod) = self.any(finalized) {
-            self.world.api.change(pod.name(), |pod| pod.metadata.finalizers = None);
-        }
-    }
-
     /// No more faults.
     fn calm_down(&mut self) {
         self.world.history.note("", "quiet");
@@ -266,10 +134,14 @@ impl Scenario {
 
     /// Waits until the API shows what is, and goes on doing so without another word. Says whether it came to that.
     async fn settle(&self) -> bool {
+        let quiet = Instant::now();
         sleep(WATCH_LAG).await;
-        let deadline = Instant::now() + SETTLED_WITHIN;
+        let deadline = quiet + SETTLED_WITHIN;
         let mut good_since: Option<(Instant, usize)> = None;
         while !self.is_broken() {
+            if let Some((uid, message)) = truth::overdue(&self.world, quiet.elapsed()) {
+                self.fail("deadlines are kept", &uid, message);
+            }
             let differences = truth::differences(&self.world);
             let patches = self.world.api.patches();
             let Some((uid, message)) = differences.first() else {
@@ -294,8 +166,9 @@ impl Scenario {
         false
     }
 
-    /// Every pod is deleted; then nothing is left of any.
+    /// Every pod is deleted, and every manifest removed; then nothing is left of any.
     async fn end_all(&self) {
+        self.world.manifests.clear();
         for pod in self.world.api.pods() {
             self.world.api.delete(pod.name(), *self.world.dice.pick(&[30, 5, 1]));
         }

@@ -1,21 +1,34 @@
 //! What the API shows against what is.
 
-use std::sync::Arc;
+mod resources;
 
-use coracle_core::pod::{PodExt, container_status, is_restartable_init_container, phase};
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_core::clock;
+use coracle_core::pod::{
+    PodExt, container_status, ephemeral_containers, is_restartable_init_container, phase,
+};
 use coracle_provider::{ContainerState, ContainerStatus as Instance, SandboxState};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
 
+use crate::api::subject;
+use crate::pods::FLAW;
 use crate::provider::SimProvider;
 use crate::world::World;
+
+/// Why a pod that is no worse than others may not be admitted.
+const NO_ROOM: [&str; 4] = ["OutOfcpu", "OutOfmemory", "NodePorts", "UnexpectedAdmissionError"];
+/// After its deadline and its grace period, a pod may still run for so long.
+const OVERDUE: Duration = Duration::from_secs(30);
 
 /// A pod, and what is wrong with it.
 pub(crate) type Difference = (String, String);
 
 /// Everything that is not as it should be once nothing changes any more.
 pub(crate) fn differences(world: &World) -> Vec<Difference> {
-    let pods = world.api.pods();
     let mut all = Vec::new();
+    let pods = wanted_pods(world, &mut all);
     for pod in &pods {
         let uid = pod.uid().to_string();
         all.extend(of_pod(world, pod).into_iter().map(|message| (uid.clone(), message)));
@@ -28,46 +41,132 @@ pub(crate) fn differences(world: &World) -> Vec<Difference> {
             }
         }
     }
+    all.extend(resources::overbooked(&pods));
     all
+}
+
+/// The pods that are to run, as the API shows them: static pods by their mirrors.
+fn wanted_pods(world: &World, differences: &mut Vec<Difference>) -> Vec<Arc<Pod>> {
+    let (mut mirrors, mut pods): (Vec<_>, Vec<_>) =
+        world.api.pods().into_iter().partition(|pod| pod.is_mirror());
+    for pod in world.manifests.pods() {
+        let uid = pod.uid().to_string();
+        let Some(found) = mirrors.iter().position(|mirror| subject(mirror) == uid) else {
+            differences.push((uid, "it has no mirror".to_owned()));
+            continue;
+        };
+        let mirror = mirrors.swap_remove(found);
+        if mirror.is_deleting() {
+            differences.push((uid, "its mirror is deleted".to_owned()));
+        }
+        pods.push(Arc::new(Pod { status: mirror.status.clone(), ..(*pod).clone() }));
+    }
+    let orphans = mirrors.iter().map(|mirror| (subject(mirror), format!("{} mirrors nothing", mirror.uid())));
+    differences.extend(orphans);
+    pods
+}
+
+/// Pods that run although their deadline has long come. It had to be seen to within `quiet`, when nothing failed.
+pub(crate) fn overdue(world: &World, quiet: Duration) -> Option<Difference> {
+    let is_overdue = |pod: &&Arc<Pod>| {
+        let grace = pod.pod_spec().termination_grace_period_seconds.unwrap_or(30);
+        let grace = OVERDUE + Duration::from_secs(u64::try_from(grace).unwrap_or_default());
+        let late = after_deadline(pod).filter(|late| *late > grace);
+        late.is_some() && quiet > grace
+    };
+    let pods = wanted_pods(world, &mut Vec::new());
+    let runs = |pod: &Pod| alive(world, &pod.uid()).find(|what| what.ends_with(" runs"));
+    let found = pods.iter().filter(is_overdue).find_map(|pod| Some((pod, runs(pod)?)));
+    found.map(|(pod, what)| (pod.uid().to_string(), format!("{what} long after the deadline")))
+}
+
+/// How long ago the pod had to end.
+fn after_deadline(pod: &Pod) -> Option<Duration> {
+    let allowed = u64::try_from(pod.pod_spec().active_deadline_seconds?).ok()?;
+    let started = pod.pod_status().start_time.as_ref()?.0;
+    let active = Duration::try_from(clock::now().duration_since(started)).ok()?;
+    active.checked_sub(Duration::from_secs(allowed))
 }
 
 fn of_pod(world: &World, pod: &Pod) -> Vec<String> {
     if pod.is_deleting() {
         return vec!["it is deleted, and still there".to_owned()];
     }
-    let uid = pod.uid();
+    let (uid, status) = (pod.uid(), pod.pod_status());
     let instances = instances(world, &uid);
     let wanted = expected_phase(pod, &instances);
     let mut wrong = Vec::new();
     if wanted != Some(pod.phase()) {
         wrong.push(format!("its phase is {:?}, it should be {wanted:?}", pod.phase()));
     }
+    wrong.extend(admission(pod));
     if phase::is_terminal(pod.phase()) {
         wrong.extend(alive(world, &uid).map(|what| format!("it has ended, and {what}")));
         return wrong;
     }
+    if after_deadline(pod).is_some_and(|late| late > OVERDUE) {
+        wrong.push("it goes on after its deadline".to_owned());
+    }
+    if pod.metadata.generation.is_some() && status.observed_generation != pod.metadata.generation {
+        wrong.push(format!("generation {:?} was observed, not the last", status.observed_generation));
+    }
     let mut all_ready = true;
     for container in pod.containers().iter().chain(sidecars(pod)) {
-        let is_ready = is_ready(world, pod, container, newest(&instances, &container.name));
+        let newest = newest(&instances, &container.name);
+        let is_ready = is_ready(world, pod, container, newest);
         all_ready &= is_ready;
-        let shown = shown(pod, &container.name);
-        let Some(shown) = shown else {
+        let Some(shown) = shown(pod, &container.name) else {
             wrong.push(format!("{} has no status", container.name));
             continue;
         };
-        wrong.extend(of_container(shown, newest(&instances, &container.name)));
+        wrong.extend(of_container(shown, newest));
         if shown.ready != is_ready {
             wrong.push(format!("{}: ready is {}", container.name, shown.ready));
         }
     }
-    for kind in ["Ready", "ContainersReady"] {
-        let conditions = pod.pod_status().conditions.iter().flatten();
-        let shown = conditions.into_iter().find(|c| c.type_ == kind).is_some_and(|c| c.status == "True");
-        if shown != all_ready {
-            wrong.push(format!("condition {kind} is {shown}"));
-        }
+    for container in ephemeral_containers(pod) {
+        let newest = newest(&instances, &container.name);
+        let agrees = shown(pod, &container.name).map(|shown| of_container(shown, newest));
+        wrong.extend(agrees.unwrap_or_else(|| Some(format!("{} has no status", container.name))));
     }
+    wrong.extend(conditions(pod, all_ready));
+    wrong.extend(initialized_late(pod, &instances));
+    wrong.extend(resources::of_pod(pod, &instances));
     wrong
+}
+
+/// What cannot be admitted is not, and says why; what can be is, if there is room.
+fn admission(pod: &Pod) -> Option<String> {
+    let status = pod.pod_status();
+    let reason = status.reason.as_deref().unwrap_or_default();
+    if let Some(flaw) = pod.annotation(FLAW) {
+        return (reason != flaw).then(|| format!("it was to be rejected for {flaw}, not {reason:?}"));
+    }
+    let rejected = status.message.as_deref().is_some_and(|message| message.starts_with("Pod was rejected"));
+    (rejected && !NO_ROOM.contains(&reason)).then(|| format!("it was rejected for {reason}"))
+}
+
+fn conditions(pod: &Pod, containers_ready: bool) -> Vec<String> {
+    let has = |kind: &str| {
+        let found = pod.pod_status().conditions.iter().flatten().find(|c| c.type_ == kind);
+        found.is_some_and(|c| c.status == "True")
+    };
+    let gates = pod.pod_spec().readiness_gates.iter().flatten();
+    let gates_open = gates.into_iter().all(|gate| has(&gate.condition_type));
+    let expected = [("Ready", containers_ready && gates_open), ("ContainersReady", containers_ready)];
+    let wrong = expected.iter().filter(|(kind, expected)| has(kind) != *expected);
+    wrong.map(|(kind, expected)| format!("condition {kind} is {}", !expected)).collect()
+}
+
+/// Whatever restarts everything begins with the init containers.
+fn initialized_late(pod: &Pod, instances: &[(&'static str, Arc<Instance>)]) -> Option<String> {
+    let init = pod.init_containers().iter().filter(|c| !is_restartable_init_container(c));
+    let init = init.filter_map(|c| newest(instances, &c.name)?.1.finished_at).max()?;
+    let main = pod.containers().iter().filter_map(|c| newest(instances, &c.name));
+    let early = main.into_iter().find(|(_, c)| {
+        c.state == ContainerState::Running && c.started_at.is_some_and(|started| started < init)
+    })?;
+    Some(format!("{} started before the last init container was done", early.1.id))
 }
 
 fn sidecars(pod: &Pod) -> impl Iterator<Item = &Container> {
@@ -76,7 +175,8 @@ fn sidecars(pod: &Pod) -> impl Iterator<Item = &Container> {
 
 fn shown<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
     let status = pod.pod_status();
-    let lists = [&status.container_statuses, &status.init_container_statuses];
+    let lists =
+        [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses];
     lists.into_iter().flatten().find_map(|list| container_status(list, name))
 }
 
@@ -104,6 +204,10 @@ fn expected_phase(pod: &Pod, instances: &[(&'static str, Arc<Instance>)]) -> Opt
     let main: Vec<_> = pod.containers().iter().map(|c| newest(instances, &c.name).map(|(_, c)| c)).collect();
     if main.iter().flatten().any(|c| c.state == ContainerState::Running) {
         return Some(phase::RUNNING);
+    }
+    if phase::is_terminal(pod.phase()) && pod.pod_status().reason.is_some() {
+        // The agent has ended it, or not let it begin.
+        return Some(phase::FAILED);
     }
     if phase::is_terminal(pod.phase()) {
         // Its containers may have been collected: what was said of them holds.

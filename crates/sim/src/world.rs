@@ -21,6 +21,7 @@ use crate::dice::Dice;
 use crate::faults::{Faults, ProviderFaults};
 use crate::history::{Fact, History};
 use crate::lives::Lives;
+use crate::manifests::Manifests;
 use crate::network::Network;
 use crate::provider::{Served, SimProvider};
 use crate::volumes::SimVolumes;
@@ -32,9 +33,12 @@ pub(crate) struct World {
     pub(crate) faults: Arc<Faults>,
     pub(crate) lives: Arc<Lives>,
     pub(crate) api: Arc<Api>,
+    pub(crate) manifests: Arc<Manifests>,
     pub(crate) providers: [Arc<SimProvider>; 2],
     pub(crate) volumes: Arc<SimVolumes>,
     network: Arc<Network>,
+    /// Files, which outlive the agent.
+    resources: States,
     agent: Option<Agent>,
 }
 
@@ -58,6 +62,8 @@ impl World {
         Self {
             api: Api::new(dice.clone(), faults.clone(), history.clone()),
             volumes: SimVolumes::new(dice.clone(), faults.clone(), history.clone()),
+            manifests: Manifests::new(dice.clone(), faults.clone(), history.clone()),
+            resources: States::in_memory(),
             agent: None,
             dice,
             history,
@@ -98,15 +104,16 @@ impl World {
         let deps = Dependencies {
             providers: Providers::new(self.providers.iter().map(registered).collect()),
             status_sink: self.api.clone(),
-            mirror_client: None,
+            mirror_client: Some(self.api.clone()),
             event_sink: self.api.clone(),
             objects: self.api.clone(),
             volumes: self.volumes.clone(),
-            resources: States::in_memory(),
+            resources: self.resources.clone(),
             probe_transport: self.network.clone(),
             server: None,
         };
-        let config = PodConfig::new(vec![self.api.clone()], Recorder::new(self.api.clone()));
+        let config =
+            PodConfig::new(vec![self.api.clone(), self.manifests.clone()], Recorder::new(self.api.clone()));
         let kubelet = Kubelet::new(options, deps, config.sources_ready());
         let (updates, sources) = config.start();
         let tasks = start_kubelet(&kubelet, updates);

@@ -113,6 +113,12 @@ impl ResizeConditions {
         }
     }
 
+    /// Of whom there are any.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn uids(&self) -> Vec<PodUid> {
+        self.pods.lock().keys().cloned().collect()
+    }
+
     /// Forgets all pods but those that `keep` says.
     pub fn retain(&self, keep: impl Fn(&str) -> bool) {
         self.pods.lock().retain(|uid, _| keep(uid));

@@ -67,6 +67,18 @@ impl Manager {
         &self.conditions
     }
 
+    /// What is kept: allocations, and resizes that wait, by pod.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn kept(&self) -> [(&'static str, Vec<String>); 3] {
+        let pending = self.pending.lock().iter().map(ToString::to_string).collect();
+        let conditions = self.conditions.uids().iter().map(ToString::to_string).collect();
+        [
+            ("allocations", self.allocated.uids()),
+            ("pending resizes", pending),
+            ("resize conditions", conditions),
+        ]
+    }
+
     /// The pod with what was allocated to it instead of what its spec says, if that differs (`UpdatePodFromAllocation`).
     pub fn update_pod_from_allocation(&self, pod: &Arc<Pod>) -> Option<Arc<Pod>> {
         update_from_allocation(pod, &self.allocated.pod(&pod.uid())?).map(Arc::new)

@@ -24,7 +24,8 @@ pub use messages::ResizeMessage;
 pub use requirements::{Amounts, effective_limits, requirements_equal};
 pub use state::{PodResourceInfo, State, resource_info_for_pod};
 
-/// What is remembered of pods' resources.
+/// What is remembered of pods' resources. Clones share it.
+#[derive(Clone)]
 pub struct States {
     /// What pods were given.
     pub allocated: State,

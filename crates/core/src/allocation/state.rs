@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
@@ -31,25 +32,32 @@ pub fn resource_info_for_pod(pod: &Pod) -> PodResourceInfo {
     }
 }
 
-/// The resources of all pods.
+/// The resources of all pods. Clones share them.
 ///
 /// A change is in the file before the call returns. Removals are written with the next change: a pod too many does no
 /// harm.
+#[derive(Clone)]
 pub struct State {
     file: Option<PathBuf>,
-    pods: Mutex<Entries>,
+    pods: Arc<Mutex<Entries>>,
 }
 
 impl State {
     /// Remembered while the process lives.
     pub fn in_memory() -> Self {
-        Self { file: None, pods: Mutex::default() }
+        Self { file: None, pods: Arc::default() }
     }
 
     /// Remembered in a file; goes on from what is in it (`NewStateCheckpoint`).
     pub fn open(file: PathBuf) -> Result<Self, CheckpointError> {
         let pods = checkpoint::read(&file)?.unwrap_or_default();
-        Ok(Self { file: Some(file), pods: Mutex::new(pods) })
+        Ok(Self { file: Some(file), pods: Arc::new(Mutex::new(pods)) })
+    }
+
+    /// Whose resources there are.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn uids(&self) -> Vec<String> {
+        self.pods.lock().keys().cloned().collect()
     }
 
     /// The resources of a pod.

@@ -20,8 +20,12 @@ impl Kubelet {
             ("readiness results", results.readiness.container_ids()),
             ("startup results", results.startup.container_ids()),
             ("reason cache", text(self.reason_cache.uids())),
+            ("deadlines", text(self.active_deadlines.uids())),
+            ("pending admissions", text(self.pending_admissions.uids())),
+            ("resources that runtimes were told", self.runtime.actuated().uids()),
         ];
         kept.extend(self.runtime.kept());
+        kept.extend(self.allocation_manager.kept());
         kept
     }
 }

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::PodStatus;
 use serde_json::{Map, Value};
 
-/// The lists that are merged by a key; `$patch: replace` replaces them.
+/// The lists that are merged by a key; `$patch` replaces them, or deletes of them.
 const MERGE_KEYS: [(&str, &str); 3] = [("conditions", "type"), ("podIPs", "ip"), ("hostIPs", "ip")];
 
 /// The status with the patch applied.
@@ -31,15 +31,18 @@ pub(super) fn merged(status: &PodStatus, patch: &Value) -> Result<PodStatus, Str
 }
 
 fn merge_list(old: Option<Value>, changes: &[Value], merge_key: &str) -> Value {
-    let is_directive = |item: &&Value| item.get("$patch").is_some();
-    let items = changes.iter().filter(|item| !is_directive(item));
-    if changes.iter().any(|item| is_directive(&item)) {
+    let directive = |item: &Value| item.get("$patch").and_then(Value::as_str).map(str::to_owned);
+    let items = changes.iter().filter(|item| directive(item).is_none());
+    if changes.iter().any(|item| directive(item).as_deref() == Some("replace")) {
         return Value::Array(items.cloned().collect());
     }
     let mut list = match old {
         Some(Value::Array(list)) => list,
         _ => Vec::new(),
     };
+    for gone in changes.iter().filter(|item| directive(item).as_deref() == Some("delete")) {
+        list.retain(|old| old.get(merge_key) != gone.get(merge_key));
+    }
     for item in items {
         let fields = item.as_object().cloned().unwrap_or_default();
         match list.iter_mut().find(|old| old.get(merge_key) == item.get(merge_key)) {

@@ -92,7 +92,11 @@ impl Api {
         }
     }
 
+    /// Whatever becomes of a mirror, the static pod runs.
     fn tell_seen(&self, pod: &Pod) {
+        if pod.is_mirror() {
+            return;
+        }
         let grace = pod.metadata.deletion_timestamp.as_ref().and(pod.metadata.deletion_grace_period_seconds);
         self.history.tell(&pod.uid(), Fact::Seen { grace, phase: pod.phase().to_owned() });
     }

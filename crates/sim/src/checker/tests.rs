@@ -53,18 +53,28 @@ fn seen(grace: Option<i64>, phase: &str) -> Fact {
 
 fn patched(phase: &str, restarts: i32) -> Fact {
     let restarts = vec![("main".to_owned(), restarts)];
-    Fact::Patched { onto: "u".to_owned(), phase: phase.to_owned(), restarts, running: vec![], ended: vec![] }
+    Fact::Patched(Shown { onto: "u".to_owned(), phase: phase.to_owned(), restarts, ..Shown::default() })
 }
 
 fn patched_onto(uid: &str, running: &[&str], ended: &[&str]) -> Fact {
-    let ids = |list: &[&str]| list.iter().map(|&id| id.to_owned()).collect();
-    Fact::Patched {
+    let ids = |list: &[&str]| list.iter().map(|&id| format!("p://{id}")).collect();
+    Fact::Patched(Shown {
         onto: uid.to_owned(),
         phase: "Running".to_owned(),
-        restarts: vec![],
         running: ids(running),
         ended: ids(ended),
-    }
+        ..Shown::default()
+    })
+}
+
+fn rejected() -> Fact {
+    let (onto, phase) = ("u".to_owned(), "Failed".to_owned());
+    Fact::Patched(Shown { onto, phase, rejected: true, ..Shown::default() })
+}
+
+fn started(seconds: u64) -> Fact {
+    let started = Some(Duration::from_secs(seconds));
+    Fact::Patched(Shown { onto: "u".to_owned(), phase: "Running".to_owned(), started, ..Shown::default() })
 }
 
 fn stop(seconds: u64) -> Fact {
@@ -135,8 +145,9 @@ fn statuses_that_must_not_be() {
     assert_eq!(broken(vec![patched("Failed", 0), patched("Failed", 0)]), None);
     assert_eq!(broken(vec![patched("Running", 2), patched("Running", 1)]), Some("restart counts never fall"));
     assert_eq!(broken(vec![patched_onto("v", &[], &[])]), Some("a status belongs to one UID"));
-    let (runs, ended) = (|| patched_onto("u", &["a"], &[]), || patched_onto("u", &[], &["a"]));
-    assert_eq!(broken(vec![runs(), ended(), patched_onto("u", &["b"], &["a"])]), None);
+    assert_eq!(broken(vec![patched_onto("u", &["v-a"], &[])]), Some("a status belongs to one UID"));
+    let (runs, ended) = (|| patched_onto("u", &["u-a"], &[]), || patched_onto("u", &[], &["u-a"]));
+    assert_eq!(broken(vec![runs(), ended(), patched_onto("u", &["u-b"], &["u-a"])]), None);
     assert_eq!(broken(vec![runs(), ended(), runs()]), Some("what has ended does not run again"));
 }
 
@@ -178,4 +189,47 @@ fn volumes_that_go_too_early() {
         broken(vec![Fact::Mounted, runs("main-0"), Fact::Unmounted]),
         Some("volumes outlive containers")
     );
+}
+
+#[test]
+fn a_manifest_that_goes_and_comes_back() {
+    let wait = || (0..10).map(|_| Fact::Note("time passes".to_owned()));
+    let gone = || vec![one("Never"), seen(None, ""), Fact::Unwanted];
+    let late = gone().into_iter().chain(wait());
+    assert_eq!(broken(late.clone().chain([create("main")]).collect()), Some("a deleted pod starts nothing"));
+    let again = late.clone().chain([one("Never"), seen(None, ""), create("main")]);
+    assert_eq!(broken(again.collect()), None);
+    assert_eq!(broken(late.chain([Fact::MirrorRemoved]).collect()), None);
+    let kept = vec![one("Never"), seen(None, "")].into_iter().chain(wait()).chain([Fact::MirrorRemoved]);
+    assert_eq!(broken(kept.collect()), Some("a mirror is kept"));
+    let lives = vec![one("Never"), runs("main-0"), ends("main-0", 1), one("Never"), runs("main-1")];
+    assert_eq!(broken(lives), None, "another life");
+    assert_eq!(broken(vec![patched("Failed", 1), Fact::MirrorCreated, patched("Running", 1)]), None);
+}
+
+#[test]
+fn admission_is_final() {
+    let nothing = Some("a rejected pod starts nothing");
+    assert_eq!(broken(vec![one("Always"), rejected(), create("main")]), nothing);
+    assert_eq!(broken(vec![one("Always"), rejected(), sandbox(true)]), nothing);
+    let rule = Some("who has a place keeps it");
+    assert_eq!(broken(vec![one("Always"), runs("main-0"), rejected()]), rule);
+    assert_eq!(broken(vec![one("Always"), sandbox(true), rejected()]), rule);
+}
+
+#[test]
+fn what_runs_once_or_not_for_long() {
+    let ephemeral = vec![one("Always"), runs("eph0-0"), ends("eph0-0", 1), runs("eph0-1")];
+    assert_eq!(broken(ephemeral), Some("what ended for good runs once"));
+    let all = json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [43]}}]);
+    let spec = json!({"restartPolicy": "Never", "containers": [{"name": "main"},
+        {"name": "other", "restartPolicy": "Never", "restartPolicyRules": all}]});
+    assert_eq!(broken(vec![created(spec), runs("main-0"), ends("main-0", 0), runs("main-1")]), None);
+    let spec = json!({"activeDeadlineSeconds": 5, "containers": [{"name": "main"}]});
+    let life = |seconds| {
+        let wait = (0..seconds).map(|_| Fact::Note("time passes".to_owned()));
+        [created(spec.clone()), started(2)].into_iter().chain(wait).chain([create("main")]).collect()
+    };
+    assert_eq!(broken(life(10)), None);
+    assert_eq!(broken(life(70)), Some("a pod starts nothing after its deadline"));
 }
