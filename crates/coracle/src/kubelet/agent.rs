@@ -131,7 +131,8 @@ async fn providers(
     runtimes: &Runtimes,
 ) -> anyhow::Result<(Providers, MetricsSource)> {
     let (control, io) = (runtimes.control.handle().clone(), runtimes.io.handle().clone());
-    let mut options = coracle_wasm::Options::new(flags.root_dir.join(WASM_FOLDER), control, io, network.clone());
+    let mut options =
+        coracle_wasm::Options::new(flags.root_dir.join(WASM_FOLDER), control, io, network.clone());
     options.images.hosts_dir = Some(images::HOSTS_DIR.into());
     flags.wasm.apply(&mut options);
     let wasm = WasmProvider::open(options).await.context("cannot start the WebAssembly runtime")?;
