@@ -23,7 +23,7 @@ fn the_node_reaches_a_hundred_pods_on_one_port_from_its_own_address() {
             (0..100).map(|i| network.attach_at_once(&sandbox(&format!("pod-{i}"))).unwrap()).collect();
         let mut seen = HashSet::new();
         for pod in &pods {
-            tell_peers(listen(&pod, 8080));
+            tell_peers(listen(pod, 8080));
         }
         for pod in &pods {
             let ip = pod.ips()[0];
