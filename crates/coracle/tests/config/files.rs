@@ -234,7 +234,8 @@ fn what_would_mislead_is_refused_by_name() {
 fn the_values_of_flags_are_those_that_hold() {
     let files = Files::new();
     let path = files.write("config.yaml", &format!("{HEADER}maxPods: 7\nclusterDNS: [10.0.0.1]\n"));
-    let resolved = resolve(&["--kubeconfig=/k", "--config", &path, "--port=10251", "--node-labels=a=b"]).unwrap();
+    let resolved =
+        resolve(&["--kubeconfig=/k", "--config", &path, "--port=10251", "--node-labels=a=b"]).unwrap();
     let values = &resolved.flag_values;
     assert_eq!(values["max-pods"], "7");
     assert_eq!(values["port"], "10251");
