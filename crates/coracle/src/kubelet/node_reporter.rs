@@ -1,6 +1,7 @@
 //! What the Node object of this node says, at any moment.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,22 +56,25 @@ impl NodeReporter {
         }
     }
 
-    /// New ones are told with the next regular look: nobody waits for them.
+    /// New ones are told with the next regular look: nobody waits for them. Of a provider that does not answer, those are
+    /// shown that it had.
     async fn follow_images(&self, providers: &Providers) {
         let mut period = tokio::time::interval(IMAGE_LIST_PERIOD);
+        let mut listed = BTreeMap::new();
         loop {
             period.tick().await;
-            let mut images = Vec::new();
             for registered in providers.iter() {
-                match registered.provider.list_images().await {
-                    Ok(listed) => images.extend(listed),
-                    Err(error) => {
-                        let provider = registered.provider.name();
+                let provider = registered.provider.name();
+                let list = registered.provider.list_images();
+                match tokio::time::timeout(IMAGE_LIST_PERIOD, list).await {
+                    Ok(Ok(images)) => _ = listed.insert(provider, images),
+                    Ok(Err(error)) => {
                         tracing::warn!(provider, %error, "listing images for the node's status failed");
                     }
+                    Err(_) => tracing::warn!(provider, "listing images for the node's status takes too long"),
                 }
             }
-            self.state.write().images = container_images(images);
+            self.state.write().images = container_images(listed.values().flatten().cloned().collect());
         }
     }
 }
