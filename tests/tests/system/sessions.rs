@@ -9,7 +9,7 @@ use coracle_tests::process::{self, Finished};
 use coracle_tests::{http, wait};
 use serde_json::json;
 
-use crate::support::{container, create, serve, soon, spec, until_ready};
+use crate::support::{container, create, image, serve, soon, spec, until_ready};
 
 /// Whether kubectl speaks WebSocket to the apiserver.
 const TRANSPORTS: [bool; 2] = [true, false];
@@ -96,6 +96,23 @@ fn a_client_attaches_to_what_runs() {
             pod["status"]["phase"] == "Succeeded"
         });
     }
+}
+
+#[test]
+fn a_debugger_joins_a_pod_that_runs() {
+    let cluster = Cluster::new("debug").unwrap();
+    stay(&cluster);
+    let image = format!("--image={}", image("stay"));
+    let debug = ["debug", "stay", &image, "--container=ends", "--", "stay", "exit", "3"];
+    let done = finish(&cluster, true, &debug, None);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let pod = crate::support::until(&cluster, "stay", "the debugger has ended", |pod| {
+        pod["status"]["ephemeralContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 3
+    });
+    assert_eq!(pod["status"]["phase"], "Running");
+    assert_eq!(crate::support::restarts(&pod, "main"), 0);
+    let logs = cluster.kubectl.run(&["logs", "stay", "--container=ends"]).unwrap();
+    assert_eq!(logs, "stay: ends with 3\n");
 }
 
 /// A `kubectl port-forward`, and the port where it listens.
