@@ -78,12 +78,11 @@ fn write_logs(jobs: &Receiver<Job>) {
             thread::sleep(rest);
         }
         for job in std::iter::once(first).chain(jobs.try_iter()) {
-            match job {
-                Job::Write(log) => log.write_out(),
-                Job::Stop => return,
+            let Job::Write(log) = job else { return };
+            if log.write_out() {
+                written = Instant::now();
             }
         }
-        written = Instant::now();
     }
 }
 
@@ -182,14 +181,15 @@ impl ContainerLog {
         Poll::Pending
     }
 
-    /// What the writer's thread does with a log that has something to do.
-    fn write_out(&self) {
+    /// What the writer's thread does with a log that has something to do. Answers whether there were lines to write.
+    fn write_out(&self) -> bool {
         let (lines, reopen) = {
             let mut buffer = self.buffer.lock();
             buffer.queued = false;
             buffer.writing = buffer.lines.len();
             (std::mem::take(&mut buffer.lines), std::mem::take(&mut buffer.reopen))
         };
+        let has_lines = !lines.is_empty();
         let mut file = self.file.lock();
         file.write(&lines);
         for done in reopen {
@@ -203,6 +203,7 @@ impl ContainerLog {
             std::mem::take(&mut buffer.waiting)
         };
         waiting.into_iter().for_each(Waker::wake);
+        has_lines
     }
 }
 
