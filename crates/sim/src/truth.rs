@@ -140,7 +140,8 @@ fn admission(pod: &Pod) -> Option<String> {
     let status = pod.pod_status();
     let reason = status.reason.as_deref().unwrap_or_default();
     if let Some(flaw) = pod.annotation(FLAW) {
-        return (reason != flaw).then(|| format!("it was to be rejected for {flaw}, not {reason:?}"));
+        let is_reason = reason == flaw || NO_ROOM.contains(&reason);
+        return (!is_reason).then(|| format!("it was to be rejected for {flaw}, not {reason:?}"));
     }
     let rejected = status.message.as_deref().is_some_and(|message| message.starts_with("Pod was rejected"));
     (rejected && !NO_ROOM.contains(&reason)).then(|| format!("it was rejected for {reason}"))
