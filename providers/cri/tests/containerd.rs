@@ -116,7 +116,7 @@ async fn a_runtime_that_comes_back_is_found_again() {
         }
     };
     let list = tokio::time::timeout(Duration::from_secs(30), back).await.unwrap();
-    assert_eq!(list.containers, [container.clone()]);
+    assert_eq!(list.containers, std::slice::from_ref(&container));
     let stopped = host.provider.stop_container(&container.id, Duration::ZERO).await.unwrap();
     assert_eq!((stopped.state, stopped.exit_code), (ContainerState::Exited, 137));
 }
