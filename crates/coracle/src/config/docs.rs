@@ -29,8 +29,8 @@ Differences from upstream:
 
 - An unknown or repeated field in a file is an error with its line. Upstream logs it and goes on.
 - Without a file, upstream's flags alone start a kubelet that lets everyone in. Here the defaults of the file hold
-  always: no anonymous requests, and permissions are asked of the apiserver.
-- A node needs a cluster: without `--kubeconfig` nothing starts. `coracle run` runs pods alone.
+  always: no anonymous requests, and permissions are asked of the apiserver, if there is one.
+- Without `--kubeconfig`, `staticPodPath` or `staticPodURL` has to be set: nothing starts that could have no pods.
 - `containerRuntimeEndpoint` is empty by default: the node runs Wasm pods.
 - `kubeAPIQPS: 0` means the default.
 - Deprecated flags give one warning together, not one each.
