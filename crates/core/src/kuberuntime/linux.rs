@@ -12,7 +12,9 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use super::container::Sandbox;
 use super::manager::KubeGenericRuntimeManager;
 use super::runtime_pod::RuntimePod;
-use super::security_context::{ImageUser, SeccompOptions, container_security, sandbox_security};
+use super::security_context::{
+    ImageUser, SeccompOptions, container_security, must_be_non_root, sandbox_security,
+};
 use crate::oom_score::container_oom_score_adjust;
 use crate::pod::PodExt;
 use crate::pod_resources::{self, PodResourcesOptions};
@@ -40,7 +42,8 @@ impl KubeGenericRuntimeManager {
         };
     }
 
-    /// What a container is made with on Linux, and the configuration of its sandbox; of neither on other platforms.
+    /// What a container is made with on Linux, and the configuration of its sandbox. WebAssembly has files, and so a user and
+    /// groups, and nothing else of it.
     pub(super) async fn linux_container(
         &self,
         pod: &Pod,
@@ -49,13 +52,18 @@ impl KubeGenericRuntimeManager {
         sandbox: &Sandbox,
         runtime: &RuntimePod,
     ) -> Result<(LinuxContainerConfig, Arc<SandboxConfig>), String> {
-        if sandbox.provider.runs() != ArtifactKind::RootFs {
-            return Ok(Default::default());
-        }
         let status = &sandbox.status;
         let handler = status.runtime_handler.clone();
-        let user = image_user(&*sandbox.provider, image_ref, &handler).await?;
+        let is_wasm = sandbox.provider.runs() != ArtifactKind::RootFs;
+        // Where that is not to be verified, a provider of WebAssembly knows the user of its image by itself.
+        let user = match is_wasm && !must_be_non_root(pod, container) {
+            true => ImageUser::default(),
+            false => image_user(&*sandbox.provider, image_ref, &handler).await?,
+        };
         let mut security = container_security(pod, container, &user, &self.options.linux.seccomp)?;
+        if is_wasm {
+            return Ok((LinuxContainerConfig { security, ..Default::default() }, Default::default()));
+        }
         if let Some(target) = target_container(pod, &container.name) {
             let found =
                 runtime.find(target).ok_or_else(|| format!("unable to find target container {target}"))?;

@@ -72,7 +72,7 @@ pub(super) fn container_security(
     let of_pod = pod.pod_spec().security_context.clone().unwrap_or_default();
     let own = container.security_context.clone().unwrap_or_default();
     let run_as_user = own.run_as_user.or(of_pod.run_as_user);
-    if own.run_as_non_root.or(of_pod.run_as_non_root) == Some(true) {
+    if must_be_non_root(pod, container) {
         verify_run_as_non_root(pod, container, run_as_user, user)?;
     }
     let unmasked = own.proc_mount.as_deref() == Some("Unmasked");
@@ -94,6 +94,13 @@ pub(super) fn container_security(
         readonly_paths: if unmasked { Vec::new() } else { READONLY_PATHS.map(str::to_owned).into() },
         ..of_namespaces_and_groups(pod, &of_pod)
     })
+}
+
+/// Whether a container must not run as root.
+pub(super) fn must_be_non_root(pod: &Pod, container: &Container) -> bool {
+    let own = container.security_context.as_ref().and_then(|own| own.run_as_non_root);
+    let of_pod = pod.pod_spec().security_context.as_ref().and_then(|of_pod| of_pod.run_as_non_root);
+    own.or(of_pod) == Some(true)
 }
 
 fn is_privileged(container: &Container) -> bool {

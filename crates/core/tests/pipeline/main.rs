@@ -13,6 +13,7 @@ mod restart_all;
 mod sessions;
 mod static_pods;
 mod status;
+mod users;
 mod world;
 
 use std::time::Duration;
