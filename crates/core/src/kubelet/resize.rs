@@ -50,7 +50,10 @@ impl Kubelet {
         }
         manager.conditions().backfill(&pod);
         self.update_worker(pod.clone(), SyncPodType::Create);
-        self.queue_resize(&pod);
+        if !self.queue_resize(&pod) {
+            // It was given what it waited for, and the last agent could not tell.
+            manager.conditions().clear_pending(&pod.uid());
+        }
     }
 
     /// The object of a pod changed from `old`.
