@@ -25,6 +25,7 @@ impl Statuses {
     /// There is another object of the pod, or another life.
     pub(super) fn begin_anew(&mut self) {
         self.phase.clear();
+        self.restarts.clear();
         self.started = None;
         self.rejected = false;
     }
