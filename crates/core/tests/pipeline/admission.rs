@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_provider::{ContainerState, Error};
 use coracle_provider::fake::Call;
+use coracle_provider::{ContainerState, Error};
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};

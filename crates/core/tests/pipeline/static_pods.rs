@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use coracle_core::config::{ManifestOrigin, decode_static_pod};
 use coracle_core::pod::PodExt;
-use coracle_provider::{ContainerState, Error};
 use coracle_provider::fake::Call;
+use coracle_provider::{ContainerState, Error};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;

@@ -80,7 +80,13 @@ async fn volumes_become_paths() {
         let of_node = host_path.starts_with(&srv);
         assert_eq!(
             mount,
-            Mount { container_path: container_path.into(), host_path, read_only, of_node, ..Mount::default() }
+            Mount {
+                container_path: container_path.into(),
+                host_path,
+                read_only,
+                of_node,
+                ..Mount::default()
+            }
         );
         assert!(mount.host_path.is_dir(), "{}", mount.host_path.display());
     }
