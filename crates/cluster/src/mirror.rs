@@ -30,7 +30,7 @@ impl MirrorClient for KubeMirrorClient {
     async fn delete_mirror_pod(&self, mirror: &Pod) -> Result<(), ApiError> {
         match delete_now(&self.client, mirror).await {
             // If it is there after all, it is soon removed again.
-            Err(ApiError::NotFound(_)) => Ok(()),
+            Err(ApiError::NotFound(_) | ApiError::Conflict(_)) => Ok(()),
             answer => answer,
         }
     }

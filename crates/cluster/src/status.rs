@@ -53,11 +53,7 @@ pub(crate) async fn delete_now(client: &ApiClient, pod: &Pod) -> Result<(), ApiE
         ..DeleteParams::default()
     };
     let request = collection::<Pod>(namespace).delete(name, &parameters).map_err(unbuildable)?;
-    match client.send(request).await {
-        // There is one of this name with another UID.
-        Err(ApiError::Conflict(_)) => Ok(()),
-        answer => answer,
-    }
+    client.send(request).await
 }
 
 fn place(pod: &Pod) -> (Option<&str>, &str) {

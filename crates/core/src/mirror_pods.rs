@@ -111,9 +111,10 @@ async fn delete(client: &dyn MirrorClient, mirror: &Pod) -> Option<Duration> {
 async fn create(client: &dyn MirrorClient, mirror: &Pod) -> Option<Duration> {
     match client.create_mirror_pod(mirror).await {
         Ok(()) => info!(pod = %mirror.display_name(), "created the mirror pod of a static pod"),
-        // Nearly always the mirror itself, of which the watch has not told yet.
+        // Nearly always the mirror itself, of which the watch has not told yet. If it is another one, that goes.
         Err(ApiError::Conflict(message)) => {
-            debug!(pod = %mirror.display_name(), message, "no mirror pod was created")
+            debug!(pod = %mirror.display_name(), message, "no mirror pod was created");
+            return Some(RETRY_PERIOD);
         }
         Err(error) => return failed("creating", mirror, &error),
     }

@@ -53,7 +53,8 @@ async fn a_pod_is_deleted_by_uid_and_once_is_enough() {
 
     let mut recreated = pod.clone();
     recreated.metadata.uid = Some("00000000-0000-0000-0000-000000000000".to_owned());
-    sink.delete_pod(&recreated).await.unwrap();
+    let other = sink.delete_pod(&recreated).await;
+    assert!(matches!(other, Err(ApiError::Conflict(_))), "{other:?}");
     assert_eq!(bed.api::<Pod>().get("p").await.unwrap().uid(), pod.uid());
 
     sink.delete_pod(&pod).await.unwrap();

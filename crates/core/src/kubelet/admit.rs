@@ -176,7 +176,9 @@ impl Kubelet {
     ) {
         let others = self.admitted_pods(&pod);
         let node = node.map(AsRef::as_ref);
-        let attributes = PodAdmitAttributes { pod: &pod, other_pods: &others, node, runs };
+        // What it was given counts, not what it has asked for since.
+        let allocated = self.allocation_manager.allocated_pod(&pod);
+        let attributes = PodAdmitAttributes { pod: &allocated, other_pods: &others, node, runs };
         let failures = match self.admission.can_admit_pod(&attributes) {
             Ok(()) => return self.start_admitted(pod),
             Err(NotAdmitted::Rejected(rejection)) => return self.reject_pod(&pod, &rejection),
@@ -185,7 +187,7 @@ impl Kubelet {
         if !node_is_fresh && failures.iter().all(|f| f.is_about_node_labels()) {
             return self.read_node_for(&pod);
         }
-        match handle_admission_failure(&pod, &failures, &others) {
+        match handle_admission_failure(&allocated, &failures, &others) {
             Ok(victims) => self.make_room_for(&pod, victims),
             Err(rejection) => self.reject_pod(&pod, &rejection),
         }
@@ -201,7 +203,7 @@ impl Kubelet {
 
     /// Whether a pod needs nothing of the node any more (`isPodInactive`): it ended, was rejected, or is deleted before
     /// it began.
-    fn is_pod_inactive(&self, pod: &Pod) -> bool {
+    pub(super) fn is_pod_inactive(&self, pod: &Pod) -> bool {
         let uid = pod.uid();
         let never_started = || pod.is_deleting() && !self.was_admitted_before(pod);
         if self.pod_workers.is_pod_known_terminated(&uid) || never_started() {
@@ -211,6 +213,14 @@ impl Kubelet {
         let told = status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default();
         let ended = phase::is_terminal(pod.phase()) || phase::is_terminal(told);
         ended && !self.pod_workers.is_pod_termination_requested(&uid)
+    }
+
+    /// Whether a pod has ended without having begun. It is not looked at again, whatever changes about it.
+    pub(super) fn was_rejected(&self, pod: &Pod) -> bool {
+        let uid = pod.uid();
+        let status = self.status_manager.get_pod_status(&uid);
+        let ended = status.is_some_and(|s| phase::is_terminal(s.phase.as_deref().unwrap_or_default()));
+        ended && !phase::is_terminal(pod.phase()) && !self.pod_workers.knows(&uid)
     }
 
     fn read_class_for(&self, pod: Arc<Pod>) {

@@ -53,16 +53,18 @@ impl Kubelet {
     fn restart_unknown_pods(&self, desired: &[Arc<Pod>], workers: &mut HashMap<PodUid, PodWorkerSync>) {
         for pod in desired {
             let uid = pod.uid();
-            let rejected = self
-                .status_manager
-                .get_pod_status(&uid)
-                .is_some_and(|s| phase::is_terminal(s.phase.as_deref().unwrap_or_default()));
-            let waits = self.pending_admissions.contains(&uid);
-            if workers.contains_key(&uid) || phase::is_terminal(pod.phase()) || rejected || waits {
+            if workers.contains_key(&uid) || phase::is_terminal(pod.phase()) {
+                continue;
+            }
+            self.status_manager.forget_finished(&uid);
+            if self.was_rejected(pod) || self.pending_admissions.contains(&uid) {
                 continue;
             }
             info!(pod = %pod.display_name(), "pod is desired and unknown to the pod workers, starting it");
             self.pod_workers.update_pod(UpdatePodOptions::new(SyncPodType::Create, pod.clone()));
+            // What runs of it is no orphan's.
+            let started = PodWorkerSync { state: PodWorkerState::Sync, orphan: false, has_config: true };
+            workers.insert(uid, started);
         }
     }
 

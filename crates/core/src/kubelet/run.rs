@@ -152,15 +152,16 @@ impl Kubelet {
         manager.with_pull_manager(self.options.images.pull_manager.clone()).run().await;
     }
 
-    /// Folders of pods that are neither wanted nor alive (`cleanupOrphanedPodDirs`).
+    /// Folders of pods that are neither wanted nor alive (`cleanupOrphanedPodDirs`), and of those that were rejected after
+    /// another agent had begun with them.
     async fn clean_up_orphaned_pod_dirs(&self) {
         let on_disk = match self.volumes.known_pods().await {
             Ok(uids) => uids,
             Err(error) => return warn!(%error, "listing pod folders failed"),
         };
         for uid in on_disk {
-            let wanted =
-                self.pod_manager.get(&uid).is_some() || self.pod_workers.could_have_running_containers(&uid);
+            let wanted = self.pod_manager.get(&uid).is_some_and(|pod| !self.is_pod_inactive(&pod))
+                || self.pod_workers.could_have_running_containers(&uid);
             if wanted || self.pod_cache.get(&uid).is_alive() {
                 continue;
             }

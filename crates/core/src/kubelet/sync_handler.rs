@@ -109,6 +109,10 @@ impl Kubelet {
         if self.pending_admissions.contains(&pod.uid()) {
             return;
         }
+        let may_begin = update_type != SyncPodType::Update && update_type != SyncPodType::Sync;
+        if !may_begin && !pod.is_deleting() && self.was_rejected(&pod) {
+            return;
+        }
         self.pod_workers.update_pod(UpdatePodOptions::new(update_type, pod));
     }
 

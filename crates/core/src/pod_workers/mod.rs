@@ -180,6 +180,11 @@ impl PodWorkers {
         self.tasks.wait().await;
     }
 
+    /// Whether the pod has, or had, a worker.
+    pub fn knows(&self, uid: &str) -> bool {
+        self.status(uid, |s| s.is_some())
+    }
+
     /// Whether nothing of the pod runs and nothing ever will (`IsPodKnownTerminated`). False for an unknown pod.
     pub fn is_pod_known_terminated(&self, uid: &str) -> bool {
         self.status(uid, |s| s.is_some_and(|s| s.terminated))

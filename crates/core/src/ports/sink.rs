@@ -25,8 +25,8 @@ pub trait StatusSink: Send + Sync {
     /// Writes a status. `Conflict` and `NotFound` mean that this pod (by UID) is no more.
     async fn patch_status(&self, update: &StatusUpdate) -> Result<(), ApiError>;
 
-    /// Removes the API object for good: grace period 0, UID as precondition. That its name has another UID by now is
-    /// success; `NotFound` is none, since an apiserver that has just started says so about pods that it will hear of.
+    /// Removes the API object for good: grace period 0, UID as precondition. Neither `Conflict` nor `NotFound` proves that it
+    /// is gone: an apiserver that has just started says so about pods that it will hear of.
     async fn delete_pod(&self, pod: &Pod) -> Result<(), ApiError>;
 }
 

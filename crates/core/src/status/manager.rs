@@ -196,6 +196,14 @@ impl StatusManager {
         self.entries.lock().retain(|uid, _| keep(uid));
     }
 
+    /// A pod that is wanted again under its old UID has another life: what the one before came to says nothing of it.
+    pub fn forget_finished(&self, uid: &str) {
+        let mut entries = self.entries.lock();
+        if entries.get(uid).is_some_and(|entry| entry.finished) {
+            entries.remove(uid);
+        }
+    }
+
     fn update(&self, pod: &Arc<Pod>, status: PodStatus, finished: bool) {
         let uid = pod.uid();
         let mut entries = self.entries.lock();
@@ -277,12 +285,14 @@ impl StatusManager {
             }
             // The mirror is gone; the pod runs on, and another mirror will come.
             Done::Patched(Err(ApiError::NotFound(_)), _) if entry.pod.is_static() => entry.sent_to = None,
-            Done::Patched(Err(ApiError::NotFound(_)), _) | Done::Deleted(Ok(())) => {
+            // The source will tell. Until then it is known how the pod ended, or that it was never to begin.
+            Done::Patched(Err(ApiError::NotFound(_)), _) => {}
+            Done::Deleted(Ok(())) => {
                 entries.remove(uid);
             }
             // NodeRestriction asks its own cache, which right after a start of the apiserver does not know every pod. Only the
             // source knows that it is gone, and then this entry goes too.
-            Done::Deleted(Err(ApiError::NotFound(message))) => {
+            Done::Deleted(Err(ApiError::NotFound(message) | ApiError::Conflict(message))) => {
                 tracing::debug!(pod, message, "the apiserver has no such pod to delete");
                 self.queue.enqueue(uid.clone(), entry.retry.next());
             }
