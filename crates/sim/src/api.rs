@@ -206,13 +206,13 @@ impl StatusSink for Api {
 
     async fn delete_pod(&self, pod: &Pod) -> Result<(), ApiError> {
         let uid = pod.uid();
-        let delete = || match self.find(pod.name(), Some(&uid)) {
-            Ok(pod) => {
-                self.remove(&pod, true);
-                Ok(())
+        let delete = || {
+            if self.faults.api_has_not_heard(&self.dice) {
+                return Err(ApiError::NotFound(format!("pods {:?} not found", pod.name())));
             }
-            Err(ApiError::NotFound(_) | ApiError::Conflict(_)) => Ok(()),
-            Err(error) => Err(error),
+            let pod = self.find(pod.name(), Some(&uid))?;
+            self.remove(&pod, true);
+            Ok(())
         };
         self.call(&uid, "the last deletion", delete).await
     }

@@ -53,6 +53,8 @@ struct PodRecord {
     pod: Option<Arc<Pod>>,
     /// How often it was made: a manifest may come back.
     lives: usize,
+    /// It is a static pod, and the API knows.
+    is_mirrored: bool,
     /// As the API has them.
     statuses: Statuses,
     /// As the providers have them.
@@ -130,6 +132,7 @@ impl PodRecord {
                 None
             }
             Fact::MirrorCreated => {
+                self.is_mirrored = true;
                 self.statuses.begin_anew();
                 None
             }
@@ -196,7 +199,11 @@ impl PodRecord {
     }
 
     fn patched(&mut self, uid: &str, shown: &Shown) -> Option<Broken> {
-        let broken = self.statuses.take(uid, shown, self.lives > 1);
+        let lived_before = self.lives > 1;
+        // Before its mirror is seen, only logs tell how often a container was restarted that was removed; there are none here.
+        let forgets = |pod: &Arc<Pod>| self.is_mirrored && all_containers_could_restart(pod);
+        let counts_anew = lived_before || self.pod.as_ref().is_some_and(forgets);
+        let broken = self.statuses.take(uid, shown, lived_before, counts_anew);
         let exists = self.alive().or_else(|| self.ready_sandboxes.first().cloned());
         let has_place = || exists.filter(|_| shown.rejected && !self.belated);
         let message = |what| format!("it was rejected, although it has {what}");

@@ -17,6 +17,7 @@ pub(crate) struct Faults {
     api_refuses: u32,
     api_loses: u32,
     api_lags: u32,
+    api_has_not_heard: u32,
     watch_lags: u32,
     watch_doubles: u32,
     volumes_fail: u32,
@@ -58,6 +59,7 @@ impl Faults {
             api_refuses: measure(),
             api_loses: measure() / 2,
             api_lags: measure(),
+            api_has_not_heard: measure(),
             watch_lags: measure(),
             watch_doubles: measure(),
             volumes_fail: measure(),
@@ -93,6 +95,11 @@ impl Faults {
             2 => ApiError::Unavailable("connection refused".to_owned()),
             _ => ApiError::Unavailable("500 internal error".to_owned()),
         })
+    }
+
+    /// The apiserver's plug-ins do not know a pod that is there.
+    pub(crate) fn api_has_not_heard(&self, dice: &Dice) -> bool {
+        self.happens(dice, self.api_has_not_heard)
     }
 
     pub(crate) fn api_loses_answer(&self, dice: &Dice) -> bool {

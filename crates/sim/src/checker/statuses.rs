@@ -36,12 +36,19 @@ impl Statuses {
         Some(self.started? + Duration::from_secs(allowed))
     }
 
-    /// Takes a status in. A pod that `counts_anew` may have begun to count its restarts from the start.
-    pub(super) fn take(&mut self, uid: &str, shown: &Shown, counts_anew: bool) -> Option<Broken> {
+    /// Takes a status in. Of a pod that `lived_before` it may be the first of its new life. One that `counts_anew` may
+    /// have begun to count its restarts from the start.
+    pub(super) fn take(
+        &mut self,
+        uid: &str,
+        shown: &Shown,
+        lived_before: bool,
+        counts_anew: bool,
+    ) -> Option<Broken> {
         self.rejected |= shown.rejected;
         self.started = shown.started.or(self.started);
         self.belongs(uid, shown)
-            .or_else(|| self.changes_phase(&shown.phase))
+            .or_else(|| self.changes_phase(&shown.phase).filter(|_| !lived_before))
             .or_else(|| self.counts_restarts(&shown.restarts, counts_anew))
             .or_else(|| self.revives(shown))
     }

@@ -13,7 +13,7 @@ use crate::api::subject;
 use crate::checker::EPHEMERAL;
 use crate::history::Fact;
 use crate::lives::Life;
-use crate::pods::{NewPod, READINESS_GATE, any_pod, resources, static_pod};
+use crate::pods::{FLAW, NewPod, READINESS_GATE, any_pod, resources, static_pod};
 
 /// Files with manifests at a time.
 const FILES: u32 = 2;
@@ -177,8 +177,11 @@ impl Scenario {
 
     /// Asks for more, or less, for the first container; sometimes for more than there can be.
     fn resize(&self) {
-        let has_resources = |pod: &Pod| pod.containers().iter().any(|c| c.resize_policy.is_some());
-        let Some(pod) = self.any_active(has_resources) else { return };
+        // One that is to be rejected for its size must keep it.
+        let can_change = |pod: &Pod| {
+            pod.annotation(FLAW).is_none() && pod.containers().iter().any(|c| c.resize_policy.is_some())
+        };
+        let Some(pod) = self.any_active(can_change) else { return };
         let (cpu, memory) = (
             *self.world.dice.pick(&["100m", "300m", "1", "2", "64"]),
             *self.world.dice.pick(&["64Mi", "128Mi"]),
