@@ -31,7 +31,9 @@ fn the_node_reaches_a_hundred_pods_on_one_port_from_its_own_address() {
             assert_eq!(ask((ip, 8080)).unwrap(), NODE_IP);
         }
         // An address that no pod listens on answers, too: with a refusal.
-        let refused = ask((Ipv4Addr::new(10, 99, 7, 200), 8080)).unwrap_err();
+        let mut others = (2..=200).map(|last| IpAddr::from(Ipv4Addr::new(10, 99, 7, last)));
+        let free = others.find(|ip| !seen.contains(ip)).unwrap();
+        let refused = ask((free, 8080)).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     });
 }
