@@ -45,7 +45,8 @@ pub fn repository() -> &'static Path {
     static REPOSITORY: OnceLock<PathBuf> = OnceLock::new();
     REPOSITORY.get_or_init(|| {
         let manifest = set("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-        manifest.parent().unwrap_or(&manifest).to_path_buf()
+        let found = manifest.ancestors().find(|folder| folder.join("Cargo.lock").is_file());
+        found.unwrap_or(&manifest).to_path_buf()
     })
 }
 
