@@ -1,6 +1,8 @@
 //! A registry on this machine: Docker's own.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
 use base64::Engine as _;
@@ -27,6 +29,8 @@ pub struct Registry {
     config: PathBuf,
     port: u16,
     authorization: Option<String>,
+    /// The digests of what was pushed, by reference.
+    pushed: Mutex<HashMap<String, String>>,
 }
 
 impl Registry {
@@ -56,7 +60,7 @@ impl Registry {
         let config = scratch.write("config.yml", config.to_string())?;
         let authorization =
             private.then(|| format!("Basic {}", STANDARD.encode(format!("{USER}:{PASSWORD}"))));
-        let mut registry = Self { process: None, scratch, config, port, authorization };
+        let mut registry = Self { process: None, scratch, config, port, authorization, pushed: Mutex::default() };
         registry.resume()?;
         Ok(registry)
     }
@@ -102,10 +106,16 @@ impl Registry {
         self.push(&Artifact::wasm(&bytes, os), name, "v1")
     }
 
-    /// Pushes a manifest, whatever it says, under a tag or a digest, and gives the reference.
+    /// Pushes a manifest, whatever it says, under a tag or a digest, and gives the reference. What is there already
+    /// is not written again: the registry answers 500 to whoever reads a tag while it is written.
     pub fn push_manifest(&self, repository: &str, tag: &str, manifest: &Blob) -> Result<String> {
-        self.request("PUT", &format!("/v2/{repository}/manifests/{tag}"), Some(manifest))?;
-        Ok(format!("{}/{repository}:{tag}", self.host()))
+        let reference = format!("{}/{repository}:{tag}", self.host());
+        let mut pushed = self.pushed.lock().unwrap_or_else(PoisonError::into_inner);
+        if pushed.get(&reference) != Some(&manifest.digest()) {
+            self.request("PUT", &format!("/v2/{repository}/manifests/{tag}"), Some(manifest))?;
+            pushed.insert(reference.clone(), manifest.digest());
+        }
+        Ok(reference)
     }
 
     fn push_blob(&self, repository: &str, blob: &Blob) -> Result<()> {
