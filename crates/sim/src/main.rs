@@ -38,7 +38,7 @@ struct Plan {
     seeds: u64,
     /// The whole history of the one seed.
     trace: bool,
-    /// Goes on after a seed that failed, and counts.
+    /// Goes on after a seed that failed, and lists all in the end.
     survey: bool,
 }
 
@@ -95,8 +95,8 @@ struct Sums {
     facts: usize,
     simulated: Duration,
     failed: Option<(u64, String)>,
-    /// With `--survey`: the first seed that broke each rule, and how many did.
-    broken: BTreeMap<&'static str, (u64, String, usize)>,
+    /// With `--survey`: every seed that failed, by the rule that it broke.
+    broken: BTreeMap<&'static str, BTreeMap<u64, String>>,
     error: Option<std::io::Error>,
 }
 
@@ -129,8 +129,8 @@ fn run(plan: &Plan) -> std::io::Result<ExitCode> {
         return Err(error);
     }
     if plan.survey {
-        for (seed, violation, times) in sums.broken.values() {
-            println!("{times} times, first with seed {seed}: {violation}");
+        for (seed, violation) in sums.broken.values().flatten() {
+            println!("seed {seed}: {violation}");
         }
     }
     if let Some((seed, report)) = sums.failed {
@@ -172,8 +172,7 @@ impl Sums {
                 self.simulated += outcome.simulated;
                 if let Some(violation) = outcome.violation {
                     let text = violation.to_string();
-                    let first = self.broken.entry(violation.rule).or_insert((seed, text, 0));
-                    first.2 += 1;
+                    self.broken.entry(violation.rule).or_default().insert(seed, text);
                     let report = format!("{}\n\n{violation}", outcome.trace);
                     if self.failed.as_ref().is_none_or(|(other, _)| seed < *other) {
                         self.failed = Some((seed, report));
