@@ -152,6 +152,12 @@ impl History {
         self.inner.lock().lives
     }
 
+    /// Whether a call that an earlier agent gave up has done something for this pod.
+    pub(crate) fn is_belated(&self, uid: &str) -> bool {
+        let inner = self.inner.lock();
+        inner.records.iter().any(|record| record.uid == uid && matches!(record.fact, Fact::Belated))
+    }
+
     pub(crate) fn note(&self, uid: &str, text: impl Into<String>) {
         self.tell(uid, Fact::Note(text.into()));
     }

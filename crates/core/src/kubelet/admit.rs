@@ -209,18 +209,14 @@ impl Kubelet {
         if self.pod_workers.is_pod_known_terminated(&uid) || never_started() {
             return true;
         }
-        let status = self.status_manager.get_pod_status(&uid);
-        let told = status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default();
-        let ended = phase::is_terminal(pod.phase()) || phase::is_terminal(told);
+        let ended = phase::is_terminal(pod.phase()) || self.status_manager.has_ended(&uid);
         ended && !self.pod_workers.is_pod_termination_requested(&uid)
     }
 
     /// Whether a pod has ended without having begun. It is not looked at again, whatever changes about it.
     pub(super) fn was_rejected(&self, pod: &Pod) -> bool {
         let uid = pod.uid();
-        let status = self.status_manager.get_pod_status(&uid);
-        let ended = status.is_some_and(|s| phase::is_terminal(s.phase.as_deref().unwrap_or_default()));
-        ended && !phase::is_terminal(pod.phase()) && !self.pod_workers.knows(&uid)
+        self.status_manager.has_ended(&uid) && !phase::is_terminal(pod.phase()) && !self.pod_workers.knows(&uid)
     }
 
     fn read_class_for(&self, pod: Arc<Pod>) {

@@ -77,9 +77,7 @@ impl Kubelet {
     ) {
         for pod in desired.iter().filter(|pod| pod.is_deleting()) {
             let uid = pod.uid();
-            let status = self.status_manager.get_pod_status(&uid);
-            let ended = phase::is_terminal(pod.phase())
-                || status.is_some_and(|s| phase::is_terminal(s.phase.as_deref().unwrap_or_default()));
+            let ended = phase::is_terminal(pod.phase()) || self.status_manager.has_ended(&uid);
             if ended && !workers.contains_key(&uid) && !running.contains(&*uid) {
                 self.pod_workers.update_pod(UpdatePodOptions::new(SyncPodType::Kill, pod.clone()));
             }

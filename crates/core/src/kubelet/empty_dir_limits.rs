@@ -44,9 +44,8 @@ impl Kubelet {
 
     fn has_ended(&self, pod: &Pod) -> bool {
         let uid = pod.uid();
-        let status = self.status_manager.get_pod_status(&uid);
-        let status = status.as_deref().unwrap_or(pod.pod_status());
-        phase::is_terminal(status.phase.as_deref().unwrap_or_default())
+        phase::is_terminal(pod.phase())
+            || self.status_manager.has_ended(&uid)
             || self.pod_workers.is_pod_termination_requested(&uid)
     }
 

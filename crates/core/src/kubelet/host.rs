@@ -72,9 +72,7 @@ impl HostInterface for Kubelet {
         }
         let pods = self.pod_manager.pods();
         let is_active = |pod: &&Arc<Pod>| {
-            let status = self.status_manager.get_pod_status(&pod.uid());
-            let phase = status.as_deref().unwrap_or(pod.pod_status()).phase.as_deref();
-            !phase::is_terminal(phase.unwrap_or_default())
+            !phase::is_terminal(pod.phase()) && !self.status_manager.has_ended(&pod.uid())
         };
         counts.desired_pods = by_kind(pods.iter());
         counts.active_pods = by_kind(pods.iter().filter(is_active));

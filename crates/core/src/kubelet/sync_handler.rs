@@ -109,8 +109,8 @@ impl Kubelet {
         if self.pending_admissions.contains(&pod.uid()) {
             return;
         }
-        let may_begin = update_type != SyncPodType::Update && update_type != SyncPodType::Sync;
-        if !may_begin && !pod.is_deleting() && self.was_rejected(&pod) {
+        let changes_nothing = matches!(update_type, SyncPodType::Update | SyncPodType::Sync);
+        if changes_nothing && !pod.is_deleting() && self.was_rejected(&pod) {
             return;
         }
         self.pod_workers.update_pod(UpdatePodOptions::new(update_type, pod));

@@ -104,6 +104,12 @@ impl StatusManager {
         self.entries.lock().get(uid).map(|e| e.status.clone())
     }
 
+    /// Whether the status that was set last says that the pod has ended.
+    pub fn has_ended(&self, uid: &str) -> bool {
+        let status = self.get_pod_status(uid);
+        status.is_some_and(|status| phase::is_terminal(status.phase.as_deref().unwrap_or_default()))
+    }
+
     /// The first status of a pod, or a later one, with which the wish comes true.
     pub async fn wait_for_status(&self, uid: &str, wish: impl Fn(&PodStatus) -> bool) -> Arc<PodStatus> {
         let mut changes = self.changed.subscribe();
