@@ -65,6 +65,11 @@ impl Conversion<'_> {
             {
                 continue;
             }
+            // Nobody starts an ephemeral container again: once it has ended, that is what it did, whatever its start said.
+            let has_ended = status.state.as_ref().is_some_and(|state| state.terminated.is_some());
+            if kind == ContainerKind::Ephemeral && has_ended {
+                continue;
+            }
             show_start_failure(self.pod, container, self.runtime, self.reasons, status);
         }
         statuses
