@@ -28,6 +28,7 @@ use crate::history::{BEGINNING, Fact, History, Shown};
 use crate::pods::READINESS_GATE;
 
 pub(crate) use objects::NODE_CPU;
+pub(crate) use users::RESIZED;
 
 /// What the message of a pod begins with that was not admitted.
 const REJECTED: &str = "Pod was rejected: ";

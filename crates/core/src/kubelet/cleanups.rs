@@ -61,7 +61,8 @@ impl Kubelet {
                 continue;
             }
             info!(pod = %pod.display_name(), "pod is desired and unknown to the pod workers, starting it");
-            self.pod_workers.update_pod(UpdatePodOptions::new(SyncPodType::Create, pod.clone()));
+            // Others may have got its place meanwhile.
+            self.add_pod(pod.clone());
             // What runs of it is no orphan's.
             let started = PodWorkerSync { state: PodWorkerState::Sync, orphan: false, has_config: true };
             workers.insert(uid, started);

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use coracle_core::clock;
 use coracle_core::pod::{PodExt, phase};
 use jiff::SignedDuration;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Api, subject};
 use crate::history::Fact;
+
+/// The annotation with the generation of a pod's last resize.
+pub(crate) const RESIZED: &str = "sim/resized";
 
 impl Api {
     pub(crate) fn pods(&self) -> Vec<Arc<Pod>> {
@@ -69,8 +72,16 @@ impl Api {
     /// A user changes a pod's spec.
     pub(crate) fn change_spec(&self, name: &str, change: impl FnOnce(&mut Pod)) {
         self.change(name, |pod| {
-            pod.metadata.generation = pod.metadata.generation.map(|g| g + 1);
+            let before = pod.spec.clone();
             change(pod);
+            if pod.spec == before {
+                return;
+            }
+            pod.metadata.generation = pod.metadata.generation.map(|g| g + 1);
+            if before.is_some_and(|before| resources(&before.containers) != resources(pod.containers())) {
+                let generation = pod.metadata.generation.unwrap_or_default().to_string();
+                pod.metadata.annotations.get_or_insert_default().insert(RESIZED.to_owned(), generation);
+            }
         });
     }
 
@@ -78,4 +89,8 @@ impl Api {
     pub(crate) fn drop_watches(&self) {
         self.state.lock().watches.clear();
     }
+}
+
+fn resources(containers: &[Container]) -> Vec<&Option<ResourceRequirements>> {
+    containers.iter().map(|container| &container.resources).collect()
 }

@@ -8,7 +8,7 @@ use coracle_provider::{ContainerState, ContainerStatus as Instance, Resources};
 use k8s_openapi::api::core::v1::{Pod, PodCondition, ResourceRequirements};
 
 use super::{Difference, newest, shown};
-use crate::api::NODE_CPU;
+use crate::api::{NODE_CPU, RESIZED};
 use crate::provider::CANNOT_RESIZE;
 
 /// Pods are never given more than there is.
@@ -40,7 +40,11 @@ pub(super) fn of_pod(pod: &Pod, instances: &[(&'static str, Arc<Instance>)]) -> 
         }
         return wrong;
     }
-    let is_old = |c: &PodCondition| c.observed_generation != pod.metadata.generation;
+    // What is infeasible is looked at again only when the pod asks for something else.
+    let asked = pod.annotation(RESIZED).and_then(|generation| generation.parse().ok());
+    let is_infeasible = |c: &PodCondition| c.reason.as_deref() == Some("Infeasible");
+    let last = |c: &PodCondition| asked.filter(|_| is_infeasible(c)).or(pod.metadata.generation);
+    let is_old = |c: &PodCondition| c.observed_generation < last(c);
     wrong.extend(pending.filter(|c| is_old(c)).map(|c| format!("an old resize waits: {c:?}")));
     let mut differs = false;
     for container in pod.containers() {
