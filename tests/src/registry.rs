@@ -60,7 +60,8 @@ impl Registry {
         let config = scratch.write("config.yml", config.to_string())?;
         let authorization =
             private.then(|| format!("Basic {}", STANDARD.encode(format!("{USER}:{PASSWORD}"))));
-        let mut registry = Self { process: None, scratch, config, port, authorization, pushed: Mutex::default() };
+        let mut registry =
+            Self { process: None, scratch, config, port, authorization, pushed: Mutex::default() };
         registry.resume()?;
         Ok(registry)
     }

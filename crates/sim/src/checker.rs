@@ -149,7 +149,7 @@ impl PodRecord {
                 None
             }
             Fact::StopCalled { id, grace } => self.stop_called(record.at, id, *grace),
-            Fact::ImageChanged { name } => {
+            Fact::ContainerChanged { name } => {
                 self.changed.insert(name.clone());
                 None
             }

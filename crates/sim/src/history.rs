@@ -63,8 +63,8 @@ pub(crate) enum Fact {
     ContainerGone {
         id: String,
     },
-    /// A user changes the image of a container: it is replaced, whatever its policy.
-    ImageChanged {
+    /// A user changes the image or the resources of a container: it may be replaced, whatever its policy.
+    ContainerChanged {
         name: String,
     },
     /// What an agent that was killed has asked for comes only now: nobody can know of it.
@@ -156,6 +156,12 @@ impl History {
     pub(crate) fn is_belated(&self, uid: &str) -> bool {
         let inner = self.inner.lock();
         inner.records.iter().any(|record| record.uid == uid && matches!(record.fact, Fact::Belated))
+    }
+
+    /// Whether this pod was to make room for another one.
+    pub(crate) fn was_preempted(&self, uid: &str) -> bool {
+        let is_so = |fact: &Fact| matches!(fact, Fact::Note(text) if text.starts_with("event Preempting"));
+        self.inner.lock().records.iter().any(|record| record.uid == uid && is_so(&record.fact))
     }
 
     pub(crate) fn note(&self, uid: &str, text: impl Into<String>) {

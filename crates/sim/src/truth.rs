@@ -41,7 +41,7 @@ pub(crate) fn differences(world: &World) -> Vec<Difference> {
             }
         }
     }
-    all.extend(resources::overbooked(&pods));
+    all.extend(resources::overbooked(world, &pods));
     all
 }
 

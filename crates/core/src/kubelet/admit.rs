@@ -216,7 +216,9 @@ impl Kubelet {
     /// Whether a pod has ended without having begun. It is not looked at again, whatever changes about it.
     pub(super) fn was_rejected(&self, pod: &Pod) -> bool {
         let uid = pod.uid();
-        self.status_manager.has_ended(&uid) && !phase::is_terminal(pod.phase()) && !self.pod_workers.knows(&uid)
+        self.status_manager.has_ended(&uid)
+            && !phase::is_terminal(pod.phase())
+            && !self.pod_workers.knows(&uid)
     }
 
     fn read_class_for(&self, pod: Arc<Pod>) {

@@ -71,9 +71,8 @@ impl HostInterface for Kubelet {
             }
         }
         let pods = self.pod_manager.pods();
-        let is_active = |pod: &&Arc<Pod>| {
-            !phase::is_terminal(pod.phase()) && !self.status_manager.has_ended(&pod.uid())
-        };
+        let is_active =
+            |pod: &&Arc<Pod>| !phase::is_terminal(pod.phase()) && !self.status_manager.has_ended(&pod.uid());
         counts.desired_pods = by_kind(pods.iter());
         counts.active_pods = by_kind(pods.iter().filter(is_active));
         counts

@@ -52,6 +52,10 @@ impl Inner {
         let Some(status) = self.statuses.get_mut(uid) else { return true };
         if !status.finished {
             if !orphan {
+                // Its next attempt may have come up while nobody wanted the pod, and have come to nothing.
+                if status.replay_last_update() {
+                    self.wake(uid);
+                }
                 return false;
             }
             status.deleted = true;

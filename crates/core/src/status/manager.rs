@@ -11,7 +11,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::conditions::update_readiness_conditions;
-use super::merge::{check_container_state_transition, complete, equal_by_kubelet, merge_pod_status};
+use super::merge::{
+    IllegalTransition, check_container_state_transition, complete, equal_by_kubelet, merge_pod_status,
+};
 use super::patch::status_patch;
 use super::terminate::terminated_status;
 use crate::backoff::Delay;
@@ -159,7 +161,7 @@ impl StatusManager {
         let Some(container) = find_running(&mut status, container_id) else { return };
         change(&pod, container);
         update_readiness_conditions(&pod, &mut status);
-        if let Some(delay) = entry.update(&pod, status, false) {
+        if let Ok(Some(delay)) = entry.update(&pod, status, false) {
             self.queue.enqueue(uid.clone(), delay);
             self.changed.send_replace(());
         }
@@ -213,9 +215,18 @@ impl StatusManager {
     fn update(&self, pod: &Arc<Pod>, status: PodStatus, finished: bool) {
         let uid = pod.uid();
         let mut entries = self.entries.lock();
+        let is_new = !entries.contains_key(&uid);
         let entry = entries.entry(uid.clone()).or_insert_with(|| Entry::new(pod, self.pods.api_object(pod)));
-        if let Some(delay) = entry.update(pod, status, finished) {
-            self.queue.enqueue(uid, delay);
+        match entry.update(pod, status, finished) {
+            Ok(None) => {}
+            Ok(Some(delay)) => self.queue.enqueue(uid, delay),
+            Err(error) => {
+                tracing::error!(pod = %pod.display_name(), %error, "status update dropped");
+                if is_new {
+                    // It began with what a mirror shows of an earlier life, and that mirror may go.
+                    entries.remove(&uid);
+                }
+            }
         }
         self.changed.send_replace(());
     }
@@ -289,8 +300,11 @@ impl StatusManager {
                 // Something newer may have come in the meantime, or the object may go now.
                 self.queue.enqueue(uid.clone(), Duration::ZERO);
             }
-            // The mirror is gone; the pod runs on, and another mirror will come.
-            Done::Patched(Err(ApiError::NotFound(_)), _) if entry.pod.is_static() => entry.sent_to = None,
+            // The mirror is gone; the pod runs on. Another mirror will come, or came while this one was written.
+            Done::Patched(Err(ApiError::NotFound(_)), _) if entry.pod.is_static() => {
+                entry.sent_to = None;
+                self.queue.enqueue(uid.clone(), entry.retry.next());
+            }
             // The source will tell. Until then it is known how the pod ended, or that it was never to begin.
             Done::Patched(Err(ApiError::NotFound(_)), _) => {}
             Done::Deleted(Ok(())) => {
@@ -356,24 +370,26 @@ impl Entry {
         }
     }
 
-    /// Takes a status in (`updateStatusInternal`). Answers how long it waits to be written; none if it says nothing new,
-    /// or must not be true.
-    fn update(&mut self, pod: &Arc<Pod>, status: PodStatus, finished: bool) -> Option<Duration> {
-        if let Err(error) = check_container_state_transition(pod, &self.status, &status) {
-            tracing::error!(pod = %pod.display_name(), %error, "status update dropped");
-            return None;
-        }
+    /// Takes a status in (`updateStatusInternal`). Answers how long it waits to be written, or nothing if it says nothing
+    /// new; fails if it must not be true.
+    fn update(
+        &mut self,
+        pod: &Arc<Pod>,
+        status: PodStatus,
+        finished: bool,
+    ) -> Result<Option<Duration>, IllegalTransition> {
+        check_container_state_transition(pod, &self.status, &status)?;
         let status = complete(pod, &self.status, status);
         let unchanged = equal_by_kubelet(&self.status, &status);
         let newly_finished = finished && !self.finished;
         self.finished |= finished;
         self.pod = newer(&self.pod, pod);
         if unchanged && !newly_finished {
-            return None;
+            return Ok(None);
         }
         self.status = Arc::new(status);
         self.changed_at.get_or_insert_with(Instant::now);
-        Some(self.delay())
+        Ok(Some(self.delay()))
     }
 
     /// How long the newest status waits for the next one.

@@ -171,7 +171,7 @@ fn what_ended_for_good() {
     assert_eq!(broken(vec![one("OnFailure"), runs("main-0"), ends("main-0", 1), runs("main-1")]), None);
     let killed = vec![one("OnFailure"), runs("main-0"), stop(5), ends("main-0", 0), runs("main-1")];
     assert_eq!(broken(killed), None, "the agent restarts it");
-    let changed = Fact::ImageChanged { name: "main".to_owned() };
+    let changed = Fact::ContainerChanged { name: "main".to_owned() };
     assert_eq!(broken(vec![one("Never"), changed, runs("main-0"), ends("main-0", 1), runs("main-1")]), None);
 }
 

@@ -167,7 +167,7 @@ impl Scenario {
     fn change_image(&self) {
         let Some(pod) = self.any(|pod| !pod.is_deleting() && !pod.is_mirror()) else { return };
         let name = pod.containers().first().map(|c| c.name.clone()).unwrap_or_default();
-        self.world.history.tell(&pod.uid(), Fact::ImageChanged { name });
+        self.world.history.tell(&pod.uid(), Fact::ContainerChanged { name });
         self.world.api.change_spec(pod.name(), |pod| {
             if let Some(container) = first_container(pod) {
                 container.image = container.image.as_ref().map(|image| format!("{image}2"));
@@ -187,6 +187,11 @@ impl Scenario {
             *self.world.dice.pick(&["64Mi", "128Mi"]),
         );
         self.world.history.note(&pod.uid(), format!("a user resizes it to {cpu} and {memory}"));
+        // Which may take a restart, also of one that is just ending by itself.
+        let resized = pod.containers().iter().find(|c| c.resize_policy.is_some());
+        if let Some(name) = resized.map(|container| container.name.clone()) {
+            self.world.history.tell(&pod.uid(), Fact::ContainerChanged { name });
+        }
         self.world.api.change_spec(pod.name(), |pod| {
             let containers = pod.spec.iter_mut().flat_map(|spec| &mut spec.containers);
             let Some(container) = containers.into_iter().find(|c| c.resize_policy.is_some()) else { return };

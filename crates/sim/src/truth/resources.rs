@@ -10,11 +10,14 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition, ResourceRequirements};
 use super::{Difference, newest, shown};
 use crate::api::{NODE_CPU, RESIZED};
 use crate::provider::CANNOT_RESIZE;
+use crate::world::World;
 
 /// Pods are never given more than there is.
-pub(super) fn overbooked(pods: &[Arc<Pod>]) -> Option<Difference> {
-    let active = pods.iter().filter(|pod| !phase::is_terminal(pod.phase()));
-    let given: i64 = active.map(|pod| allocated_cpu(pod)).sum();
+pub(super) fn overbooked(world: &World, pods: &[Arc<Pod>]) -> Option<Difference> {
+    // A pod that has a place keeps it when the agent ends in the middle of stopping it for another one.
+    let counts =
+        |pod: &&Arc<Pod>| !phase::is_terminal(pod.phase()) && !world.history.was_preempted(&pod.uid());
+    let given: i64 = pods.iter().filter(counts).map(|pod| allocated_cpu(pod)).sum();
     (given > NODE_CPU)
         .then(|| (String::new(), format!("pods have {given} of {NODE_CPU} thousandths of a cpu")))
 }
