@@ -6,6 +6,7 @@ pub mod allocation;
 pub mod backoff;
 mod blocking;
 pub mod clock;
+pub mod cm;
 pub mod config;
 pub mod credential_provider;
 pub mod expansion;

@@ -84,6 +84,12 @@ pub mod reason {
     pub const FREE_DISK_SPACE_FAILED: &str = "FreeDiskSpaceFailed";
     /// The disk of images has no size.
     pub const INVALID_DISK_CAPACITY: &str = "InvalidDiskCapacity";
+    /// A pod has no control group.
+    pub const FAILED_TO_CREATE_POD_CONTAINER: &str = "FailedToCreatePodContainer";
+    /// All pods together are held to what is for them.
+    pub const SUCCESSFUL_NODE_ALLOCATABLE_ENFORCEMENT: &str = "NodeAllocatableEnforced";
+    /// They are not.
+    pub const FAILED_NODE_ALLOCATABLE_ENFORCEMENT: &str = "FailedNodeAllocatableEnforcement";
     /// A pod has the name of another one of its source.
     pub const FAILED_VALIDATION: &str = "FailedValidation";
 }

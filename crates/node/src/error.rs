@@ -23,6 +23,14 @@ pub enum NodeError {
         /// What is missing.
         what: &'static str,
     },
+    /// The kernel, or who mounts what it offers, lacks a controller of control groups.
+    #[error(
+        "no control groups for {controller} are mounted: mount cgroup2 at /sys/fs/cgroup, or set cgroupsPerQOS: false"
+    )]
+    NoCgroups {
+        /// What is missing.
+        controller: &'static str,
+    },
     /// The machine has no host name.
     #[error("the host name is empty: set one, or use --hostname-override")]
     NoHostname,

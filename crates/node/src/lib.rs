@@ -1,6 +1,7 @@
 //! What only Linux knows about the machine that a node is.
 
 mod address;
+mod cgroups;
 mod error;
 mod files;
 mod interfaces;
@@ -8,6 +9,7 @@ mod machine;
 mod usage;
 
 pub use address::node_addresses;
+pub use cgroups::Cgroups;
 pub use error::NodeError;
 pub use machine::{hostname, machine_info};
 pub use usage::NodeUsageReader;

@@ -92,6 +92,9 @@ struct State {
     execs: HashMap<String, FakeExec>,
     executed: Vec<(String, Vec<String>)>,
     live_resize: LiveResize,
+    runs: Option<ArtifactKind>,
+    /// Of the newest sandbox of a pod.
+    cgroup_parents: HashMap<String, String>,
     memory_usage: u64,
     /// What does not work.
     runtime_failure: Option<String>,
@@ -138,6 +141,11 @@ impl FakeProvider {
     /// Containers ignore being asked to stop, and end only with their grace period.
     pub fn set_stubborn(&self, stubborn: bool) {
         self.state.lock().stubborn = stubborn;
+    }
+
+    /// What it runs; WebAssembly if nobody says.
+    pub fn set_runs(&self, runs: ArtifactKind) {
+        self.state.lock().runs = Some(runs);
     }
 
     /// What can be changed of containers that run; nothing at first.
@@ -188,6 +196,11 @@ impl FakeProvider {
     /// All containers.
     pub fn containers(&self) -> Vec<Arc<ContainerStatus>> {
         self.state.lock().containers.values().cloned().collect()
+    }
+
+    /// The control group that the newest sandbox of a pod was to be made in.
+    pub fn cgroup_parent(&self, pod_uid: &str) -> Option<String> {
+        self.state.lock().cgroup_parents.get(pod_uid).cloned()
     }
 
     /// All sandboxes.
@@ -325,6 +338,7 @@ impl RuntimeService for FakeProvider {
             return Ok(existing.clone());
         }
         let id = state.new_id(name);
+        state.cgroup_parents.insert(config.pod.uid.clone(), config.linux.cgroup_parent.clone());
         state.addresses += 1;
         let ips = match config.network {
             NetworkMode::Pod => vec![IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + state.addresses))],
@@ -592,6 +606,6 @@ impl Provider for FakeProvider {
     }
 
     fn runs(&self) -> ArtifactKind {
-        ArtifactKind::Wasm
+        self.state.lock().runs.unwrap_or(ArtifactKind::Wasm)
     }
 }

@@ -103,6 +103,7 @@ impl World {
         };
         let deps = Dependencies {
             providers: Providers::new(self.providers.iter().map(registered).collect()),
+            container_manager: None,
             status_sink: self.api.clone(),
             mirror_client: Some(self.api.clone()),
             event_sink: self.api.clone(),

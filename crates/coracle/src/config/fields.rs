@@ -10,8 +10,9 @@ use super::field::Unset::*;
 use super::support::Support::{NoEffect, Refused, Works};
 
 const NO_EVICTION: &str = "pods are not evicted under pressure";
-const NO_CGROUP_TREE: &str = "no cgroups are made for pods or system daemons";
-const NO_RESERVATION: &str = "nothing is held back from the node's allocatable resources";
+const NO_DAEMON_CGROUPS: &str = "no cgroups are made for system daemons";
+const NO_RESERVATION: &str =
+    "nothing is reserved of single processors and NUMA nodes, nor for classes of pods";
 const NO_PINNING: &str = "CPUs, memory and devices are not aligned or pinned";
 const NO_SHUTDOWN: &str = "node shutdown is not delayed for pods";
 const NO_IPTABLES: &str = "no iptables chains are made";
@@ -137,20 +138,20 @@ pub static FIELDS: &[Field] = &[
     Field::new("shutdownGracePeriodByPodPriority", PriorityGracePeriods, Zero, NoEffect(NO_SHUTDOWN)),
 
     // The node's resources.
-    Field::new("systemReserved", TextMap, Zero, NoEffect(NO_RESERVATION)).flag("system-reserved"),
-    Field::new("kubeReserved", TextMap, Zero, NoEffect(NO_RESERVATION)).flag("kube-reserved"),
+    Field::new("systemReserved", TextMap, Zero, Works("what is kept from pods for what is not Kubernetes: cpu, memory, ephemeral-storage, pid")).flag("system-reserved"),
+    Field::new("kubeReserved", TextMap, Zero, Works("what is kept from pods for this program and the container runtime: cpu, memory, ephemeral-storage, pid")).flag("kube-reserved"),
     Field::new("reservedSystemCPUs", Text, Zero, NoEffect(NO_RESERVATION)).flag("reserved-cpus"),
     Field::new("reservedMemory", ReservedMemory, Zero, NoEffect(NO_RESERVATION)).flag("reserved-memory"),
-    Field::new("systemReservedCgroup", Text, Zero, NoEffect(NO_RESERVATION)).flag("system-reserved-cgroup"),
-    Field::new("kubeReservedCgroup", Text, Zero, NoEffect(NO_RESERVATION)).flag("kube-reserved-cgroup"),
-    Field::new("enforceNodeAllocatable", Texts, NilMeans(Strs(&["pods"])), NoEffect(NO_RESERVATION)).flag("enforce-node-allocatable"),
+    Field::new("systemReservedCgroup", Text, Zero, Works("the cgroup that systemReserved is enforced on; it has to be there")).flag("system-reserved-cgroup"),
+    Field::new("kubeReservedCgroup", Text, Zero, Works("the cgroup that kubeReserved is enforced on; it has to be there")).flag("kube-reserved-cgroup"),
+    Field::new("enforceNodeAllocatable", Texts, NilMeans(Strs(&["pods"])), Works("which reservations cgroups enforce on a node with a container runtime")).flag("enforce-node-allocatable"),
     Field::new("qosReserved", TextMap, Zero, NoEffect(NO_RESERVATION)).flag("qos-reserved"),
-    Field::new("cgroupRoot", Text, Zero, NoEffect(NO_CGROUP_TREE)).flag("cgroup-root"),
-    Field::new("cgroupDriver", Text, ZeroMeans(Str("cgroupfs")), NoEffect(NO_CGROUP_TREE)).flag("cgroup-driver"),
-    Field::new("cgroupsPerQOS", Bool, NilMeans(Truth(true)), NoEffect(NO_CGROUP_TREE)).flag("cgroups-per-qos"),
-    Field::new("kubeletCgroups", Text, Zero, NoEffect(NO_CGROUP_TREE)).flag("kubelet-cgroups"),
-    Field::new("systemCgroups", Text, Zero, NoEffect(NO_CGROUP_TREE)).flag("system-cgroups"),
-    Field::new("failCgroupV1", Bool, NilMeans(Truth(true)), NoEffect("Wasm pods run under either cgroup version")).flag("fail-cgroupv1"),
+    Field::new("cgroupRoot", Text, Zero, Works("the cgroup that those of Linux pods are made in; it has to be there")).flag("cgroup-root"),
+    Field::new("cgroupDriver", Text, ZeroMeans(Str("cgroupfs")), Works("who makes cgroups, cgroupfs or systemd, if the container runtime does not say; the systemd driver needs busctl")).flag("cgroup-driver"),
+    Field::new("cgroupsPerQOS", Bool, NilMeans(Truth(true)), Works("whether Linux pods have cgroups of their own")).flag("cgroups-per-qos"),
+    Field::new("kubeletCgroups", Text, Zero, NoEffect(NO_DAEMON_CGROUPS)).flag("kubelet-cgroups"),
+    Field::new("systemCgroups", Text, Zero, NoEffect(NO_DAEMON_CGROUPS)).flag("system-cgroups"),
+    Field::new("failCgroupV1", Bool, NilMeans(Truth(true)), NoEffect("pods run under either cgroup version")).flag("fail-cgroupv1"),
     Field::new("cpuManagerPolicy", Text, ZeroMeans(Str("none")), NoEffect(NO_PINNING)).flag("cpu-manager-policy"),
     Field::new("cpuManagerPolicyOptions", TextMap, Zero, NoEffect(NO_PINNING)).flag("cpu-manager-policy-options"),
     Field::new("cpuManagerReconcilePeriod", Duration, ZeroMeans(Str("10s")), NoEffect(NO_PINNING)).flag("cpu-manager-reconcile-period"),
@@ -168,7 +169,7 @@ pub static FIELDS: &[Field] = &[
     Field::new("kernelMemcgNotification", Bool, Zero, NoEffect(NO_EVICTION)).flag("kernel-memcg-notification"),
     Field::new("oomScoreAdj", Int32, NilMeans(Int(-999)), NoEffect("this process keeps the score it was started with, because Wasm pods run in it")).flag("oom-score-adj"),
     Field::new("maxOpenFiles", Int64, ZeroMeans(Int(1_000_000)), NoEffect("this process keeps the limit it was started with")).flag("max-open-files"),
-    Field::new("podPidsLimit", Int64, NilMeans(Int(-1)), NoEffect("a Wasm pod has no processes")).flag("pod-max-pids"),
+    Field::new("podPidsLimit", Int64, NilMeans(Int(-1)), Works("how many processes and threads a Linux pod may have; -1 is no limit")).flag("pod-max-pids"),
     Field::new("allowedUnsafeSysctls", Texts, Zero, NoEffect(NO_SYSCTLS)).flag("allowed-unsafe-sysctls"),
     Field::new("defaultPodSysctls", TextMap, Zero, NoEffect(NO_SYSCTLS)),
     Field::new("protectKernelDefaults", Bool, Zero, NoEffect("kernel settings are neither checked nor changed")).flag("protect-kernel-defaults"),

@@ -182,6 +182,30 @@ pub struct KubeletConfiguration {
     /// The period in which a container gets its share.
     #[serde(rename = "cpuCFSQuotaPeriod", deserialize_with = "duration")]
     pub cpu_cfs_quota_period: Duration,
+    /// Whether Linux pods have cgroups of their own.
+    #[serde(rename = "cgroupsPerQOS")]
+    pub cgroups_per_qos: bool,
+    /// The cgroup that theirs are made in, as a path below the mount of a hierarchy; empty for the root.
+    #[serde(default)]
+    pub cgroup_root: String,
+    /// Who makes cgroups, if the runtime does not say: `cgroupfs` or `systemd`.
+    pub cgroup_driver: String,
+    /// How many processes and threads a Linux pod may have; -1 for no limit.
+    pub pod_pids_limit: i64,
+    /// What is kept from pods for what is not Kubernetes.
+    #[serde(default)]
+    pub system_reserved: BTreeMap<String, String>,
+    /// What is kept from pods for this program and the runtime.
+    #[serde(default)]
+    pub kube_reserved: BTreeMap<String, String>,
+    /// The cgroup of what is not Kubernetes.
+    #[serde(default)]
+    pub system_reserved_cgroup: String,
+    /// The cgroup of this program and the runtime.
+    #[serde(default)]
+    pub kube_reserved_cgroup: String,
+    /// Which reservations cgroups enforce.
+    pub enforce_node_allocatable: Vec<String>,
     /// Whether the runtime's seccomp profile holds for containers that name none.
     pub seccomp_default: bool,
 

@@ -15,6 +15,7 @@ mod flags;
 mod kubelet_configuration;
 mod kubelet_flags;
 mod labels;
+pub mod node_resources;
 mod pflag;
 mod resolve;
 mod sources;

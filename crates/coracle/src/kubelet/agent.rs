@@ -26,7 +26,7 @@ use super::clients::Clients;
 use super::containers::Containers;
 use super::node_reporter::NodeReporter;
 use super::pod_sources::{check_pod_sources, pod_sources};
-use super::{images, network, options};
+use super::{control_groups, images, network, options};
 use crate::config::{KubeletConfiguration, KubeletFlags, Resolved};
 use crate::runtimes::Runtimes;
 
@@ -80,6 +80,8 @@ impl Agent {
         let network = network::set_up(resolved, node, &*clients.objects, addresses.clone()).await?;
         let (providers, metrics) =
             providers(&resolved.flags, containers.as_ref(), &network, runtimes).await?;
+        let container_manager =
+            control_groups::container_manager(resolved, containers.as_ref(), &machine).await?;
         let memory = machine.memory_bytes;
         let server = server.with_about(about(resolved, machine, vec![metrics]));
         let images = images::image_manager_options(resolved, &clients)?;
@@ -88,6 +90,7 @@ impl Agent {
         let deps = Dependencies {
             providers: providers.clone(),
             volumes: Arc::new(volumes(resolved, &clients)?),
+            container_manager,
             status_sink: clients.status_sink,
             mirror_client: clients.mirror_client,
             event_sink: clients.event_sink,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use coracle_core::cm::CgroupDriver;
 use coracle_core::providers::RegisteredProvider;
 use coracle_cri::{CriProvider, Options};
 use coracle_provider::RuntimeService as _;
@@ -49,6 +50,16 @@ impl Containers {
             .with_context(|| format!("cannot connect to the container runtime at {endpoint}"))?;
         let version = format!("{}://{}", version.runtime_name, version.runtime_version);
         Ok(Some(Self { provider: Arc::new(provider), version }))
+    }
+
+    /// Who makes control groups, as the runtime says; none if it is too old to.
+    pub(super) async fn cgroup_driver(&self) -> anyhow::Result<Option<CgroupDriver>> {
+        let driver =
+            self.provider.cgroup_driver().await.context("cannot ask the runtime for its cgroup driver")?;
+        Ok(driver.map(|driver| match driver {
+            coracle_cri::CgroupDriver::Systemd => CgroupDriver::Systemd,
+            coracle_cri::CgroupDriver::Cgroupfs => CgroupDriver::Cgroupfs,
+        }))
     }
 
     /// For the pipeline. Handlers need no names: whatever is nobody else's is the runtime's.

@@ -5,6 +5,7 @@ mod agent;
 mod api_server;
 mod clients;
 mod containers;
+mod control_groups;
 pub(crate) mod images;
 mod manifest_url;
 mod network;

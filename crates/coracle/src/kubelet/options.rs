@@ -11,12 +11,13 @@ use coracle_core::kuberuntime::{
 };
 use coracle_core::logs::LogRotatePolicy;
 use coracle_core::machine::MachineInfo;
-use coracle_core::nodestatus::NodeSettings;
+use coracle_core::nodestatus::{NodeSettings, Reserved};
 use coracle_core::pod_workers::PodWorkersOptions;
+use coracle_core::quantity::Quantity;
 use k8s_openapi::api::core::v1::Taint;
 
 use super::containers::Containers;
-use crate::config::{KubeletConfiguration, Resolved};
+use crate::config::{KubeletConfiguration, Resolved, node_resources};
 use crate::version;
 
 /// What a node that runs nothing but WebAssembly says its architecture is.
@@ -155,8 +156,23 @@ pub(super) fn node_settings(
         kubelet_port: config.port,
         declared_features: DECLARED_FEATURES.map(str::to_owned).into(),
         controller_managed_attach: true,
+        reserved: reserved(config),
         max_images: usize::try_from(config.node_status_max_images).ok(),
         ..NodeSettings::default()
+    }
+}
+
+/// What of the machine the Node does not offer to pods (`GetNodeAllocatableReservation`).
+fn reserved(config: &KubeletConfiguration) -> Reserved {
+    let lists = [&config.system_reserved, &config.kube_reserved].map(node_resources::known);
+    let sum = |name: &str, read: fn(&Quantity) -> i64| {
+        let amounts = lists.iter().filter_map(|list| list.get(name)).map(read);
+        amounts.map(|amount| u64::try_from(amount).unwrap_or_default()).sum()
+    };
+    Reserved {
+        cpu_millis: sum("cpu", Quantity::milli_value),
+        memory_bytes: sum("memory", Quantity::value),
+        ephemeral_storage_bytes: sum("ephemeral-storage", Quantity::value),
     }
 }
 

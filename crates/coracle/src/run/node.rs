@@ -82,6 +82,7 @@ impl Node {
         };
         let deps = Dependencies {
             providers: Providers::new(vec![registered]),
+            container_manager: None,
             status_sink: sink.clone(),
             mirror_client: None,
             event_sink: sink.clone(),

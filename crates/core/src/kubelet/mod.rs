@@ -2,6 +2,7 @@
 
 mod admit;
 mod bootstrap;
+mod cgroups;
 mod cleanups;
 mod empty_dir_limits;
 mod host;
@@ -32,6 +33,7 @@ use self::admit::PendingAdmissions;
 use crate::active_deadline::ActiveDeadlineHandler;
 use crate::admission::Admission;
 use crate::allocation::{self, resource_info_for_pod};
+use crate::cm::ContainerManager;
 use crate::config::SourcesReady;
 use crate::image_gc::ImageGcPolicy;
 use crate::kuberuntime::{
@@ -85,6 +87,8 @@ pub struct KubeletOptions {
 pub struct Dependencies {
     /// Who runs containers.
     pub providers: Providers,
+    /// Who keeps the control groups of Linux pods; none where they have none of their own.
+    pub container_manager: Option<Arc<ContainerManager>>,
     /// Where statuses go.
     pub status_sink: Arc<dyn StatusSink>,
     /// Who makes the mirrors of static pods; none without an apiserver.
@@ -118,6 +122,7 @@ pub struct Kubelet {
     runtime: KubeGenericRuntimeManager,
     runtime_state: Arc<RuntimeState>,
     providers: Providers,
+    container_manager: Option<Arc<ContainerManager>>,
     stats: StatsProvider,
     startup: Arc<PodStartupLatencyTracker>,
     reason_cache: ReasonCache,
@@ -170,7 +175,8 @@ impl Kubelet {
             HandlerRunner::new(deps.probe_transport, recorder.clone()),
             deps.resources.actuated,
             RuntimeOptions { node_ips: options.node_ips.clone(), ..options.runtime.clone() },
-        );
+        )
+        .with_container_manager(deps.container_manager.clone());
         let allocation_manager =
             allocation::Manager::new(deps.resources.allocated, Arc::default(), recorder.clone());
         let active_deadlines = ActiveDeadlineHandler::new(status_manager.clone(), recorder.clone());
@@ -200,6 +206,7 @@ impl Kubelet {
                 stats: StatsProvider::new(deps.providers.clone(), pod_cache.clone()),
                 reason_cache: ReasonCache::default(),
                 providers: deps.providers,
+                container_manager: deps.container_manager,
                 objects: deps.objects,
                 volumes: deps.volumes,
                 server: deps.server,

@@ -43,6 +43,7 @@ impl PodSyncer for Kubelet {
         self.active_deadlines.schedule(pod);
         self.check_network(pod, provider)?;
         self.objects.register_pod(pod);
+        let runtime = self.ensure_pod_cgroup(pod, provider, runtime).await?;
         self.probe_manager.add_pod(pod);
         let status = self.status_manager.get_pod_status(&pod.uid());
         let restarts_all = status.as_deref().is_some_and(is_restarting_all_containers);
@@ -114,6 +115,7 @@ impl PodSyncer for Kubelet {
             .unmount(&uid)
             .await
             .map_err(|e| SyncError::failed(format!("unmounting volumes: {e}")))?;
+        self.remove_pod_cgroup(pod).await?;
         self.objects.unregister_pod(pod);
         self.reason_cache.remove(&uid);
         self.runtime.forget(&uid);

@@ -39,6 +39,7 @@ impl Kubelet {
             tasks.spawn(generator.run());
         }
         tasks.spawn(self.clone().follow_objects());
+        tasks.spawn(self.clone().run_cgroups());
         tasks.spawn(self.clone().enforce_empty_dir_limits());
         let kubelet = self.clone();
         tasks.spawn(async move { kubelet.allocation_manager.run(&*kubelet).await });
@@ -139,6 +140,7 @@ impl Kubelet {
             if self.sources_ready.all_ready() {
                 self.runtime.clean_up(|uid| self.pod_workers.should_pod_content_be_removed(uid)).await;
                 self.clean_up_orphaned_pod_dirs().await;
+                self.clean_up_orphaned_pod_cgroups().await;
             }
         }
     }

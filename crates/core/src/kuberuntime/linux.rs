@@ -30,16 +30,24 @@ pub struct LinuxOptions {
 
 impl KubeGenericRuntimeManager {
     /// Fills in what Linux needs of a sandbox.
-    pub(super) fn complete_linux_sandbox(&self, pod: &Pod, config: &mut SandboxConfig) {
+    pub(super) fn complete_linux_sandbox(
+        &self,
+        pod: &Pod,
+        config: &mut SandboxConfig,
+    ) -> Result<(), coracle_provider::Error> {
+        let parent = self.container_manager.as_ref().map(|manager| manager.pod_cgroup_parent(pod));
+        let parent =
+            parent.transpose().map_err(|error| coracle_provider::Error::invalid(error.to_string()))?;
         let sysctls = pod.pod_spec().security_context.as_ref().and_then(|context| context.sysctls.as_ref());
         config.resources = sandbox_resources(pod);
         config.overhead = overhead(pod);
         config.linux = LinuxSandboxConfig {
-            // Control groups of pods are the runtime's business.
-            cgroup_parent: String::new(),
+            // Without one, control groups of pods are the runtime's business.
+            cgroup_parent: parent.unwrap_or_default(),
             sysctls: sysctls.into_iter().flatten().map(|it| (it.name.clone(), it.value.clone())).collect(),
             security: sandbox_security(pod),
         };
+        Ok(())
     }
 
     /// What a container is made with on Linux, and the configuration of its sandbox. WebAssembly has files, and so a user and

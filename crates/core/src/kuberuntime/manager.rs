@@ -17,6 +17,7 @@ use super::pre_stop::PreStopHooks;
 use super::runtime_pod::RuntimePod;
 use crate::allocation::State;
 use crate::backoff::Backoff;
+use crate::cm::ContainerManager;
 use crate::lifecycle::HandlerRunner;
 use crate::pod::{PodExt, PodUid};
 use crate::pod_cache::PodCache;
@@ -78,6 +79,7 @@ pub struct KubeGenericRuntimeManager {
     pub(super) container_gc: ContainerGc,
     pub(super) in_flight: InFlight,
     pub(super) actuated: State,
+    pub(super) container_manager: Option<Arc<ContainerManager>>,
     pub(super) options: RuntimeOptions,
 }
 
@@ -122,8 +124,14 @@ impl KubeGenericRuntimeManager {
             container_gc,
             in_flight,
             actuated,
+            container_manager: None,
             options,
         }
+    }
+
+    /// Linux pods have control groups of their own, which it keeps.
+    pub fn with_container_manager(self, container_manager: Option<Arc<ContainerManager>>) -> Self {
+        Self { container_manager, ..self }
     }
 
     /// The handler that the pod's RuntimeClass names; empty without one (`getPodRuntimeHandler`).

@@ -15,6 +15,7 @@ mod manager;
 mod pre_stop;
 mod puller;
 mod resize;
+mod resize_cgroup;
 mod restart;
 mod runtime_pod;
 mod sandbox;

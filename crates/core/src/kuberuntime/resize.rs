@@ -1,7 +1,4 @@
 //! Telling runtimes of resources that have changed (upstream: `doPodResizeAction` in `kuberuntime_manager.go`).
-//!
-//! Groups of processes are the providers' business here, so nothing is done to the pod as a whole but writing down
-//! that it has what it was given.
 
 use std::collections::HashMap;
 
@@ -10,6 +7,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 
 use super::compute::{ContainerToUpdate, PodActions, is_pod_resize_in_progress};
 use super::manager::KubeGenericRuntimeManager;
+use super::resize_cgroup::PodGroup;
 use super::runtime_pod::RuntimePod;
 use super::sync_result::{PodSyncResult, SyncAction, SyncFailure, reason};
 use crate::allocation::{Amounts, effective_limits, resource_info_for_pod};
@@ -17,7 +15,7 @@ use crate::pod::PodExt;
 
 /// What is resized, one after the other.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Resource {
+pub(super) enum Resource {
     Memory,
     Cpu,
 }
@@ -62,12 +60,19 @@ impl KubeGenericRuntimeManager {
 
     async fn resize(&self, pod: &Pod, actions: &PodActions) -> Result<(), String> {
         self.validate_memory_resize(pod, &actions.memory_to_update).await?;
+        let group = PodGroup::of(self.container_manager.as_deref(), pod).await?;
         let mut current = HashMap::new();
         let steps = [(Resource::Memory, &actions.memory_to_update), (Resource::Cpu, &actions.cpu_to_update)];
         for (resource, containers) in steps {
+            if let Some(group) = &group {
+                group.raise(resource).await?;
+            }
             for update in containers {
                 let current = current.entry(&update.container.id).or_insert(update.current);
                 self.update_container(pod, update, resource, current).await?;
+            }
+            if let Some(group) = &group {
+                group.lower(resource).await?;
             }
         }
         match &pod.pod_spec().resources {

@@ -67,7 +67,7 @@ impl KubeGenericRuntimeManager {
             ..SandboxConfig::default()
         };
         if provider.runs() == ArtifactKind::RootFs {
-            self.complete_linux_sandbox(pod, &mut config);
+            self.complete_linux_sandbox(pod, &mut config)?;
         }
         Ok(config)
     }

@@ -1,6 +1,7 @@
 //! The doors of the core: what it asks of the world, as traits. Adapters implement them; tests fake them.
 
 mod access;
+mod cgroups;
 mod error;
 mod mirror;
 mod node;
@@ -12,6 +13,7 @@ mod source;
 mod volumes;
 
 pub use access::{AccessReviewer, Attributes, UserInfo};
+pub use cgroups::{CgroupError, CgroupManager};
 pub use error::ApiError;
 pub use mirror::MirrorClient;
 pub use node::{NodeStatusSource, NodeUsageSource};

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 mod admission;
+mod cgroups;
 mod empty_dir_limits;
 mod events;
 mod hooks;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use coracle_core::allocation::States;
 use coracle_core::clock;
+use coracle_core::cm::ContainerManager;
 use coracle_core::config::{PodConfig, PodUpdate};
 use coracle_core::kubelet::{Dependencies, Kubelet, KubeletOptions, start_kubelet};
 use coracle_core::kuberuntime::{DnsConfigurer, ImageManagerOptions, RuntimeOptions};
@@ -349,6 +350,8 @@ pub struct World {
     pub files: Arc<Listed>,
     /// Static pods of URLs.
     pub urls: Arc<Listed>,
+    /// Who keeps control groups of Linux pods.
+    pub container_manager: Option<Arc<ContainerManager>>,
     agent: Option<(Arc<Kubelet>, JoinSet<()>, JoinSet<()>)>,
     folder: tempfile::TempDir,
 }
@@ -368,6 +371,7 @@ impl World {
             network: Arc::default(),
             files: Listed::new(SourceKind::File),
             urls: Listed::new(SourceKind::Http),
+            container_manager: None,
             agent: None,
             folder: tempfile::tempdir().unwrap(),
         }
@@ -403,6 +407,7 @@ impl World {
         };
         let deps = Dependencies {
             providers: Providers::new(vec![registered(&self.fast, "fast"), registered(&self.slow, "slow")]),
+            container_manager: self.container_manager.clone(),
             status_sink: self.api.clone(),
             mirror_client: Some(self.api.clone()),
             event_sink: self.api.clone(),
