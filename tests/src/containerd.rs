@@ -42,7 +42,20 @@ impl Containerd {
         scratch.write("cni/10-test.conflist", network(&scratch).to_string())?;
         let config = scratch.write("config.toml", configuration(&scratch, &packages, &pause))?;
         let settings = Settings { scratch, config, packages };
+        for group in settings.cgroups() {
+            std::fs::create_dir(&group).with_context(|| group.display().to_string())?;
+        }
         Ok(Self { process: settings.start()?, settings })
+    }
+
+    /// The control group that those of pods are to be made in (`cgroupRoot`): kubelets on one machine need one each.
+    pub fn cgroup_root(&self) -> String {
+        self.settings.cgroup_root()
+    }
+
+    /// That group, in each hierarchy.
+    pub fn cgroups(&self) -> Vec<PathBuf> {
+        self.settings.cgroups()
     }
 
     /// Its socket.
@@ -85,10 +98,31 @@ impl Drop for Containerd {
         let _ = self.kill();
         self.settings.kill_shims();
         remove_control_groups(&ids);
+        for group in self.settings.cgroups() {
+            remove_group(&group);
+        }
     }
 }
 
 impl Settings {
+    fn cgroup_root(&self) -> String {
+        let folder = self.scratch.path().file_name().unwrap_or_default().to_string_lossy();
+        format!("/{}", folder.replace(['_', '.'], "-"))
+    }
+
+    /// Each folder at the top is a hierarchy, unless there is one for all.
+    fn cgroups(&self) -> Vec<PathBuf> {
+        let top = Path::new("/sys/fs/cgroup");
+        let name = self.cgroup_root();
+        let name = name.trim_start_matches('/');
+        if top.join("cgroup.controllers").exists() {
+            return vec![top.join(name)];
+        }
+        let hierarchies = std::fs::read_dir(top).into_iter().flatten().flatten();
+        let hierarchies = hierarchies.filter(|it| it.file_type().is_ok_and(|kind| kind.is_dir()));
+        hierarchies.map(|hierarchy| hierarchy.path().join(name)).collect()
+    }
+
     fn socket(&self) -> PathBuf {
         self.scratch.join("containerd.sock")
     }
@@ -138,15 +172,24 @@ impl Settings {
 fn remove_control_groups(ids: &[String]) {
     for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
         for id in ids {
-            let group = hierarchy.path().join("k8s.io").join(id);
-            for _ in 0..50 {
-                match std::fs::remove_dir(&group) {
-                    Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
-                        std::thread::sleep(std::time::Duration::from_millis(10));
-                    }
-                    _ => break,
-                }
+            remove_group(&hierarchy.path().join("k8s.io").join(id));
+        }
+    }
+}
+
+/// Removes a control group and those below it.
+fn remove_group(group: &Path) {
+    for child in std::fs::read_dir(group).into_iter().flatten().flatten() {
+        if child.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_group(&child.path());
+        }
+    }
+    for _ in 0..50 {
+        match std::fs::remove_dir(group) {
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
             }
+            _ => break,
         }
     }
 }

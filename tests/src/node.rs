@@ -79,6 +79,8 @@ impl Node {
                 { "key": "kubernetes.io/arch", "value": "wasm32-wasi", "effect": "NoSchedule" },
             ],
             "podLogsDir": scratch.join("log/pods"),
+            // However full the disk of this machine is, pods are welcome.
+            "evictionHard": {},
         });
         for (field, value) in fields.as_object().into_iter().flatten() {
             configuration[field] = value.clone();

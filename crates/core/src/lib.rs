@@ -9,6 +9,7 @@ pub mod clock;
 pub mod cm;
 pub mod config;
 pub mod credential_provider;
+pub mod eviction;
 pub mod expansion;
 #[cfg(test)]
 mod fakes;

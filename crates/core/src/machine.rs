@@ -75,6 +75,8 @@ pub struct NodeMemory {
 /// How full a file system is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileSystem {
+    /// Tells file systems of this machine apart.
+    pub device: u64,
     /// Bytes that it has.
     pub capacity_bytes: u64,
     /// Bytes that are free for everybody.

@@ -105,6 +105,12 @@ pub static PREEMPTIONS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     int_counter_vec("kubelet_preemptions", help, &["preemption_signal"])
 });
 
+/// Pods that had to go because something ran out, or they took too much of it.
+pub static EVICTIONS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    let help = "Pods that were evicted, by what ran out";
+    int_counter_vec("kubelet_evictions", help, &["eviction_signal"])
+});
+
 /// Requests to the apiserver, by the code of the answer.
 pub static REST_CLIENT_REQUESTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     let help = "Requests to the apiserver";

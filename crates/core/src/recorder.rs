@@ -84,6 +84,8 @@ pub mod reason {
     pub const FREE_DISK_SPACE_FAILED: &str = "FreeDiskSpaceFailed";
     /// The disk of images has no size.
     pub const INVALID_DISK_CAPACITY: &str = "InvalidDiskCapacity";
+    /// The node runs out of something.
+    pub const EVICTION_THRESHOLD_MET: &str = "EvictionThresholdMet";
     /// A pod has no control group.
     pub const FAILED_TO_CREATE_POD_CONTAINER: &str = "FailedToCreatePodContainer";
     /// All pods together are held to what is for them.

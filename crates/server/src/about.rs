@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use coracle_core::machine::{MachineInfo, NodeUsage};
+use coracle_core::machine::{FileSystem, MachineInfo, NodeUsage};
 use coracle_core::ports::NodeUsageSource;
 use jiff::Timestamp;
 use prometheus::proto::MetricFamily;
@@ -70,6 +70,10 @@ struct Unknown;
 
 impl NodeUsageSource for Unknown {
     fn node_usage(&self) -> Result<NodeUsage, String> {
+        Err("nobody measures this node".to_owned())
+    }
+
+    fn file_system(&self, _folder: &Path) -> Result<FileSystem, String> {
         Err("nobody measures this node".to_owned())
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use coracle_core::pod::PodExt;
 use coracle_core::ports::{VolumeError, Volumes};
-use coracle_provider::{EnvVar, Mount};
+use coracle_provider::{DiskStats, EnvVar, Mount};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
@@ -84,8 +84,8 @@ impl Volumes for SimVolumes {
         Ok(())
     }
 
-    async fn empty_dir_usage(&self, _pod_uid: &str, _volume: &str) -> Result<u64, VolumeError> {
-        Ok(0)
+    async fn empty_dir_usage(&self, _pod_uid: &str, _volume: &str) -> Result<DiskStats, VolumeError> {
+        Ok(DiskStats::default())
     }
 
     async fn known_pods(&self) -> Result<Vec<String>, VolumeError> {

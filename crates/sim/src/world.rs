@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use coracle_core::allocation::States;
 use coracle_core::config::PodConfig;
+use coracle_core::eviction::EvictionConfig;
 use coracle_core::kubelet::{Dependencies, Kubelet, KubeletOptions, start_kubelet};
 use coracle_core::kuberuntime::{DnsConfigurer, ImageManagerOptions, RuntimeOptions};
 use coracle_core::pod_workers::PodWorkersOptions;
@@ -100,6 +101,7 @@ impl World {
             images: ImageManagerOptions::default(),
             image_gc: None,
             log_rotation: None,
+            eviction: EvictionConfig::default(),
         };
         let deps = Dependencies {
             providers: Providers::new(self.providers.iter().map(registered).collect()),
@@ -112,6 +114,7 @@ impl World {
             resources: self.resources.clone(),
             probe_transport: self.network.clone(),
             server: None,
+            node_usage: None,
         };
         let config =
             PodConfig::new(vec![self.api.clone(), self.manifests.clone()], Recorder::new(self.api.clone()));

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use coracle_core::fieldpath::ResourceList;
 use coracle_core::pod::PodExt;
 use coracle_core::ports::{ObjectReader, TokenIssuer, VolumeError, Volumes};
-use coracle_provider::{EnvVar, Mount};
+use coracle_provider::{DiskStats, EnvVar, Mount};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
 use parking_lot::Mutex;
@@ -280,7 +280,7 @@ impl Volumes for VolumeManager {
         Ok(())
     }
 
-    async fn empty_dir_usage(&self, pod_uid: &str, volume: &str) -> Result<u64, VolumeError> {
+    async fn empty_dir_usage(&self, pod_uid: &str, volume: &str) -> Result<DiskStats, VolumeError> {
         let dir = self.layout.volume_dir(check_uid(pod_uid)?, EMPTY_DIR_PLUGIN, volume);
         blocking(move || disk_usage(&dir)).await
     }

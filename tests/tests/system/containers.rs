@@ -29,6 +29,8 @@ impl Bed {
         let fields = json!({
             "containerRuntimeEndpoint": format!("unix://{}", containerd.socket().display()),
             "registerWithTaints": [],
+            "cgroupRoot": containerd.cgroup_root(),
+            "podPidsLimit": 500,
         });
         let cluster = Cluster::with_configuration(test, &fields).unwrap();
         cluster.kubectl.apply(CLASS).unwrap();
@@ -45,6 +47,14 @@ impl Bed {
             spec[field] = value.clone();
         }
         create(&self.cluster, name, &spec);
+    }
+
+    /// What a file of the control group of a guaranteed pod says; none if there is no such group.
+    fn pod_limit(&self, pod: &Value, hierarchy: &str, file: &str) -> Option<String> {
+        let group = format!("kubepods/pod{}", pod["metadata"]["uid"].as_str().unwrap());
+        let mut groups = self.containerd.cgroups().into_iter();
+        let root = groups.find(|root| root.parent().is_some_and(|top| top.ends_with(hierarchy)))?;
+        fs::read_to_string(root.join(group).join(file)).ok().map(|text| text.trim().to_owned())
     }
 
     /// Everything that containerd has.
@@ -105,6 +115,21 @@ fn linux_containers_and_wasm_run_side_by_side() {
         (&json!(20_000), &json!(64 << 20))
     );
 
+    // On a machine with version 1, the groups can be looked at one by one.
+    let has_v1 = fs::exists("/sys/fs/cgroup/memory/memory.stat").unwrap();
+    let path = info["Spec"]["linux"]["cgroupsPath"].as_str().unwrap();
+    let parent =
+        format!("{}/kubepods/pod{}", containerd.cgroup_root(), linux["metadata"]["uid"].as_str().unwrap());
+    assert!(path.starts_with(&parent), "{path} is not in {parent}");
+    if has_v1 {
+        let limit = |hierarchy, file| bed.pod_limit(&linux, hierarchy, file);
+        let expected = |text: &str| Some(text.to_owned());
+        assert_eq!(limit("memory", "memory.limit_in_bytes"), expected("67108864"));
+        assert_eq!(limit("cpu", "cpu.cfs_quota_us"), expected("20000"));
+        assert_eq!(limit("cpu", "cpu.shares"), expected("204"));
+        assert_eq!(limit("pids", "pids.max"), expected("500"));
+    }
+
     // What is killed is started again, and what it said before can still be read.
     containerd
         .ctr(&["tasks", "kill", "--signal", "SIGKILL", id(&linux).trim_start_matches("containerd://")])
@@ -122,6 +147,11 @@ fn linux_containers_and_wasm_run_side_by_side() {
         if left.is_empty() { Ok(()) } else { anyhow::bail!("{left:?}") }
     });
     left.unwrap();
+    let groups = wait::eventually("no control group is left", soon(), || {
+        let left = bed.pod_limit(&linux, "memory", "memory.limit_in_bytes");
+        if left.is_none() { Ok(()) } else { anyhow::bail!("{left:?}") }
+    });
+    groups.unwrap();
     let addresses = fs::read_dir(containerd.folder().join("addresses/test")).unwrap().flatten();
     let addresses: Vec<_> =
         addresses.map(|it| it.file_name()).filter(|it| it.to_string_lossy().starts_with("10.")).collect();

@@ -10,6 +10,7 @@ mod churn;
 mod configuration;
 mod containers;
 mod crash_loop;
+mod eviction;
 mod guests;
 mod images;
 mod isolation;

@@ -9,7 +9,6 @@ use super::field::Literal::*;
 use super::field::Unset::*;
 use super::support::Support::{NoEffect, Refused, Works};
 
-const NO_EVICTION: &str = "pods are not evicted under pressure";
 const NO_DAEMON_CGROUPS: &str = "no cgroups are made for system daemons";
 const NO_RESERVATION: &str =
     "nothing is reserved of single processors and NUMA nodes, nor for classes of pods";
@@ -124,14 +123,14 @@ pub static FIELDS: &[Field] = &[
     Field::new("featureGates", BoolMap, Zero, Works("names and locked values are checked as upstream does; a value other than the default warns")).flag("feature-gates"),
 
     // Eviction and node shutdown.
-    Field::new("evictionHard", Thresholds, NilMeans(Pairs(&[("memory.available", "100Mi"), ("nodefs.available", "10%"), ("nodefs.inodesFree", "5%"), ("imagefs.available", "15%"), ("imagefs.inodesFree", "5%")])), NoEffect(NO_EVICTION)).flag("eviction-hard"),
-    Field::new("evictionSoft", Thresholds, Zero, NoEffect(NO_EVICTION)).flag("eviction-soft"),
-    Field::new("evictionSoftGracePeriod", TextMap, Zero, NoEffect(NO_EVICTION)).flag("eviction-soft-grace-period"),
-    Field::new("evictionPressureTransitionPeriod", Duration, ZeroMeans(Str("5m0s")), NoEffect(NO_EVICTION)).flag("eviction-pressure-transition-period"),
-    Field::new("evictionMaxPodGracePeriod", Int32, Zero, NoEffect(NO_EVICTION)).flag("eviction-max-pod-grace-period"),
-    Field::new("evictionMinimumReclaim", TextMap, Zero, NoEffect(NO_EVICTION)).flag("eviction-minimum-reclaim"),
-    Field::new("mergeDefaultEvictionSettings", Bool, NilMeans(Truth(false)), NoEffect(NO_EVICTION)),
-    Field::new("localStorageCapacityIsolation", Bool, NilMeans(Truth(true)), NoEffect("ephemeral storage of pods is not measured")).flag("local-storage-capacity-isolation"),
+    Field::new("evictionHard", Thresholds, NilMeans(Pairs(&[("memory.available", "100Mi"), ("nodefs.available", "10%"), ("nodefs.inodesFree", "5%"), ("imagefs.available", "15%"), ("imagefs.inodesFree", "5%")])), Works("what may run out no further before pods are evicted at once, by signal: an amount, or a share of all")).flag("eviction-hard"),
+    Field::new("evictionSoft", Thresholds, Zero, Works("what may run out no further for longer than evictionSoftGracePeriod")).flag("eviction-soft"),
+    Field::new("evictionSoftGracePeriod", TextMap, Zero, Works("for how long, by signal; each one of evictionSoft has to have one")).flag("eviction-soft-grace-period"),
+    Field::new("evictionPressureTransitionPeriod", Duration, ZeroMeans(Str("5m0s")), Works("how long the Node says that something runs out after it was seen last")).flag("eviction-pressure-transition-period"),
+    Field::new("evictionMaxPodGracePeriod", Int32, Zero, Works("seconds that pods have to end at most for a soft threshold")).flag("eviction-max-pod-grace-period"),
+    Field::new("evictionMinimumReclaim", TextMap, Zero, Works("how much more than a threshold there has to be again, by signal")).flag("eviction-minimum-reclaim"),
+    Field::new("mergeDefaultEvictionSettings", Bool, NilMeans(Truth(false)), Works("whether the default thresholds hold for signals that evictionHard leaves out")),
+    Field::new("localStorageCapacityIsolation", Bool, NilMeans(Truth(true)), Works("whether pods are held to their limits of ephemeral storage, and to sizes of emptyDirs")).flag("local-storage-capacity-isolation"),
     Field::new("volumeStatsAggPeriod", Duration, ZeroMeans(Str("1m0s")), NoEffect("volume usage is not measured")).flag("volume-stats-agg-period"),
     Field::new("shutdownGracePeriod", Duration, Zero, NoEffect(NO_SHUTDOWN)),
     Field::new("shutdownGracePeriodCriticalPods", Duration, Zero, NoEffect(NO_SHUTDOWN)),
@@ -166,7 +165,7 @@ pub static FIELDS: &[Field] = &[
     Field::new("memorySwap.swapBehavior", Text, Zero, NoEffect("swap is not managed")),
     Field::new("failSwapOn", Bool, NilMeans(Truth(true)), NoEffect("the node may have swap")).flag("fail-swap-on"),
     Field::new("singleProcessOOMKill", Bool, Nil, NoEffect("a container that exceeds its memory limit ends as a whole")),
-    Field::new("kernelMemcgNotification", Bool, Zero, NoEffect(NO_EVICTION)).flag("kernel-memcg-notification"),
+    Field::new("kernelMemcgNotification", Bool, Zero, NoEffect("memory is looked at every 10 s")).flag("kernel-memcg-notification"),
     Field::new("oomScoreAdj", Int32, NilMeans(Int(-999)), NoEffect("this process keeps the score it was started with, because Wasm pods run in it")).flag("oom-score-adj"),
     Field::new("maxOpenFiles", Int64, ZeroMeans(Int(1_000_000)), NoEffect("this process keeps the limit it was started with")).flag("max-open-files"),
     Field::new("podPidsLimit", Int64, NilMeans(Int(-1)), Works("how many processes and threads a Linux pod may have; -1 is no limit")).flag("pod-max-pids"),

@@ -206,6 +206,26 @@ pub struct KubeletConfiguration {
     pub kube_reserved_cgroup: String,
     /// Which reservations cgroups enforce.
     pub enforce_node_allocatable: Vec<String>,
+    /// What may run out no further before pods are evicted at once, by signal.
+    #[serde(default)]
+    pub eviction_hard: BTreeMap<String, String>,
+    /// What may run out no further for a while.
+    #[serde(default)]
+    pub eviction_soft: BTreeMap<String, String>,
+    /// For how long, as Go writes durations.
+    #[serde(default)]
+    pub eviction_soft_grace_period: BTreeMap<String, String>,
+    /// How long the Node says so after it was seen last.
+    #[serde(deserialize_with = "duration")]
+    pub eviction_pressure_transition_period: Duration,
+    /// Seconds that pods have to end at most for a soft threshold.
+    #[serde(default)]
+    pub eviction_max_pod_grace_period: i32,
+    /// How much more than a threshold there has to be again.
+    #[serde(default)]
+    pub eviction_minimum_reclaim: BTreeMap<String, String>,
+    /// Whether pods are held to their limits of local storage.
+    pub local_storage_capacity_isolation: bool,
     /// Whether the runtime's seccomp profile holds for containers that name none.
     pub seccomp_default: bool,
 

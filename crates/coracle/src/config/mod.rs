@@ -8,6 +8,7 @@ pub mod docs;
 mod document;
 mod duration;
 mod error;
+pub mod eviction;
 mod feature_gates;
 mod field;
 mod fields;

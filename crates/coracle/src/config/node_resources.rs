@@ -38,7 +38,7 @@ pub fn known(list: &BTreeMap<String, String>) -> ReservedResources {
 /// Adds what is wrong with the values to the problems.
 pub(super) fn validate(values: &Values, problems: &mut Vec<String>) {
     for (path, flag) in [("kubeReserved", "kube-reserved"), ("systemReserved", "system-reserved")] {
-        if let Err(problem) = parse(&texts(values, path)) {
+        if let Err(problem) = parse(&values.texts(path)) {
             problems.push(format!("{path} (--{flag}) value failed to parse: {problem}"));
         }
     }
@@ -106,9 +106,4 @@ fn enforcement(values: &Values, problems: &mut Vec<String>) {
             ));
         }
     }
-}
-
-fn texts(values: &Values, path: &str) -> BTreeMap<String, String> {
-    let object = values.get(path).and_then(Value::as_object).into_iter().flatten();
-    object.filter_map(|(name, text)| Some((name.clone(), text.as_str()?.to_owned()))).collect()
 }

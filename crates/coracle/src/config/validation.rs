@@ -8,7 +8,7 @@ use super::field::Kind;
 use super::fields::FIELDS;
 use super::support::Support;
 use super::values::Values;
-use super::{duration, node_resources, taints};
+use super::{duration, eviction, node_resources, taints};
 
 /// All that is wrong with the values; empty if they can be used.
 pub(super) fn validate(values: &Values, standalone: bool) -> Vec<String> {
@@ -20,6 +20,7 @@ pub(super) fn validate(values: &Values, standalone: bool) -> Vec<String> {
     taints(values, &mut problems);
     serving(values, standalone, &mut problems);
     node_resources::validate(values, &mut problems);
+    eviction::validate(values, &mut problems);
     problems.into_iter().map(|problem| format!("invalid configuration: {problem}")).collect()
 }
 

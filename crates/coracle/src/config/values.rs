@@ -1,5 +1,6 @@
 //! The values of a configuration while its sources are laid over each other.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -65,6 +66,12 @@ impl Values {
         self.get(path).and_then(Value::as_bool).unwrap_or(false)
     }
 
+    /// Texts by name; none for a field that is unset.
+    pub(super) fn texts(&self, path: &str) -> BTreeMap<String, String> {
+        let object = self.get(path).and_then(Value::as_object).into_iter().flatten();
+        object.filter_map(|(name, text)| Some((name.clone(), text.as_str()?.to_owned()))).collect()
+    }
+
     /// Gives every unset field its default (`SetDefaults_KubeletConfiguration`).
     ///
     /// `standalone` says that there is no apiserver to ask about tokens and permissions: then neither is asked unless
@@ -81,11 +88,27 @@ impl Values {
         if self.int("maxParallelImagePulls") > 1 {
             self.fill("serializeImagePulls", false, false.into());
         }
+        if self.bool("mergeDefaultEvictionSettings") {
+            self.merge_default_thresholds();
+        }
         for field in FIELDS {
             if let Some(default) = field.unset.default_value() {
                 self.fill(field.path, matches!(field.unset, super::field::Unset::ZeroMeans(_)), default);
             }
         }
+    }
+
+    /// Thresholds that were set stay (`mergeDefaultEvictionSettings`).
+    fn merge_default_thresholds(&mut self) {
+        const HARD: &str = "evictionHard";
+        let default =
+            FIELDS.iter().find(|field| field.path == HARD).and_then(|field| field.unset.default_value());
+        let (Some(Value::Object(mut all)), Some(Value::Object(own))) = (default, self.get(HARD).cloned())
+        else {
+            return;
+        };
+        all.extend(own);
+        self.set(HARD, all.into());
     }
 
     fn fill(&mut self, path: &str, zero_is_unset: bool, default: Value) {
@@ -157,6 +180,21 @@ mod tests {
         assert_eq!(set.text("syncFrequency"), Some("1m0s"));
         assert_eq!(set.int("healthzPort"), 0);
         assert!(!set.bool("enableServer"));
+    }
+
+    #[test]
+    fn default_thresholds_are_merged_only_where_that_was_chosen() {
+        let filled = |json| {
+            let mut set = values(json);
+            set.fill_defaults(false);
+            set.texts("evictionHard")
+        };
+        let own = json!({"memory.available": "1Gi"});
+        assert_eq!(filled(json!({"evictionHard": own})).len(), 1);
+        assert_eq!(filled(json!({"evictionHard": {}})).len(), 0, "none is a choice, too");
+        let merged = filled(json!({"evictionHard": own, "mergeDefaultEvictionSettings": true}));
+        assert_eq!((merged.len(), merged["memory.available"].as_str()), (5, "1Gi"));
+        assert_eq!(filled(json!({}))["memory.available"], "100Mi");
     }
 
     #[test]

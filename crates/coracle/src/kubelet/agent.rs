@@ -13,6 +13,7 @@ use coracle_core::kubelet::{Dependencies, Kubelet, start_kubelet};
 use coracle_core::ports::{AccessReviewer, ApiServer, TokenIssuer};
 use coracle_core::providers::{Providers, RegisteredProvider};
 use coracle_core::recorder::Recorder;
+use coracle_node::NodeUsageReader;
 use coracle_server::MetricsSource;
 use coracle_volumes::VolumeManager;
 use coracle_wasm::WasmProvider;
@@ -97,6 +98,7 @@ impl Agent {
             objects: clients.objects,
             resources: States::open(&resolved.flags.root_dir)?,
             probe_transport: Arc::new(coracle_probes::Transport::new(crate::version::KUBERNETES)?),
+            node_usage: Some(Arc::new(NodeUsageReader::new(&resolved.flags.root_dir))),
             server: config.enable_server.then(|| Arc::new(server) as Arc<dyn ApiServer>),
         };
         let kubelet_options = options::kubelet_options(resolved, images, addresses, memory);

@@ -44,10 +44,19 @@ impl NodeReporter {
     async fn follow_health(&self, kubelet: &Kubelet) {
         let mut changes = kubelet.node_changed();
         loop {
-            let errors = kubelet.runtime_state().errors();
-            let news = self.state.read().errors != errors;
+            let (errors, pressure) = (kubelet.runtime_state().errors(), kubelet.pressure());
+            let news = {
+                let state = self.state.read();
+                let shown = (state.memory_pressure, state.disk_pressure, state.pid_pressure);
+                state.errors != errors || shown != (pressure.memory, pressure.disk, pressure.pid)
+            };
             if news {
-                self.state.write().errors = errors;
+                let mut state = self.state.write();
+                state.errors = errors;
+                state.memory_pressure = pressure.memory;
+                state.disk_pressure = pressure.disk;
+                state.pid_pressure = pressure.pid;
+                drop(state);
                 self.changed.send_replace(());
             }
             if changes.changed().await.is_err() {

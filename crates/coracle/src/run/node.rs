@@ -9,6 +9,7 @@ use anyhow::Context;
 use coracle_core::allocation::States;
 use coracle_core::config::{FixedSource, PodConfig, PodUpdate};
 use coracle_core::credential_provider::NodeKeyring;
+use coracle_core::eviction::EvictionConfig;
 use coracle_core::kubelet::{Dependencies, Kubelet, KubeletOptions};
 use coracle_core::kuberuntime::{DnsConfigurer, ImageManagerOptions, RuntimeOptions};
 use coracle_core::pod_workers::PodWorkersOptions;
@@ -91,6 +92,7 @@ impl Node {
             resources: States::in_memory(),
             probe_transport: Arc::new(coracle_probes::Transport::new(crate::version::KUBERNETES)?),
             server: None,
+            node_usage: None,
         };
         let config = PodConfig::new(vec![Arc::new(FixedSource::new(pods.clone()))], Recorder::new(sink));
         let resolver_config =
@@ -189,6 +191,7 @@ fn options(
         image_gc: None,
         // Logs go with the session, and all of them are shown: a file that is put aside too soon would be missed.
         log_rotation: None,
+        eviction: EvictionConfig::default(),
     }
 }
 

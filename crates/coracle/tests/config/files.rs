@@ -57,8 +57,6 @@ syncFrequency: 0s
         [
             "KubeletConfiguration.rotateCertificates (--rotate-certificates) has no effect in this version: the client \
              certificate is not renewed; renew the one in the kubeconfig",
-            "KubeletConfiguration.cgroupDriver (--cgroup-driver) has no effect in this version: no cgroups are made for \
-             pods or system daemons",
         ]
     );
     let config = resolved.config;

@@ -16,6 +16,7 @@ use coracle_provider::ArtifactKind;
 use k8s_openapi::api::core::v1::{Node, Pod};
 
 use crate::ports::Volumes;
+pub(crate) use tolerations::tolerates;
 
 /// Why a pod is not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ pub(super) fn tolerates_no_execute(tolerations: &[Toleration], taints: &[Taint])
 }
 
 /// `ToleratesTaint`, without the comparisons by number (`TaintTolerationComparisonOperators`: alpha, off).
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+pub(crate) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     let is_or_empty =
         |wanted: &Option<String>, actual: &str| wanted.as_deref().is_none_or(|w| w.is_empty() || w == actual);
     if !is_or_empty(&toleration.effect, &taint.effect) || !is_or_empty(&toleration.key, &taint.key) {

@@ -66,6 +66,22 @@ impl ContainerManager {
         self.groups.update(&self.pod_cgroup(pod)?, config).await
     }
 
+    /// Processes and threads of a pod; 0 if it has no group.
+    pub async fn processes_of(&self, pod: &Pod) -> u64 {
+        match self.pod_cgroup(pod) {
+            Ok(name) => self.groups.usage(&name).await.map_or(0, |usage| usage.processes),
+            Err(_) => 0,
+        }
+    }
+
+    /// Bytes of memory that pods as a whole have left, and that they may have; none without a limit (upstream: the system
+    /// container `pods` in the summary).
+    pub async fn memory_of_pods(&self) -> Option<(u64, u64)> {
+        let usage = self.groups.usage(&self.root).await.ok()?;
+        let limit = usage.memory_limit_bytes?;
+        Some((limit.saturating_sub(usage.working_set_bytes), limit))
+    }
+
     /// Removes a pod's group, with whatever still runs in it (`Destroy`). One without a group has none afterwards either.
     pub async fn destroy_pod_cgroup(&self, pod: &Pod) -> Result<(), CgroupError> {
         match self.pod_cgroup(pod) {

@@ -42,6 +42,16 @@ pub struct ImageGcPolicy {
     pub max_age: Duration,
 }
 
+impl ImageGcPolicy {
+    /// None is removed by itself, neither for space nor for age.
+    pub const ON_DEMAND: Self = Self {
+        high_threshold_percent: 100,
+        low_threshold_percent: 99,
+        min_age: Duration::from_secs(120),
+        max_age: Duration::ZERO,
+    };
+}
+
 /// Removes images, of each provider for itself.
 pub struct ImageGcManager {
     providers: Providers,
@@ -78,6 +88,25 @@ impl ImageGcManager {
     pub async fn run(&self) {
         let of_providers = self.providers.iter().map(|registered| self.run_for(&*registered.provider));
         tokio::join!(futures::future::join_all(of_providers), self.run_pruning());
+    }
+
+    /// Removes all images that no container uses and that are old enough (`DeleteUnusedImages`).
+    pub async fn delete_unused_images(&self) {
+        for registered in self.providers.iter() {
+            let provider = &*registered.provider;
+            if !self.cache.is_synced(provider.name()) {
+                continue;
+            }
+            let now = Instant::now();
+            let freed = match self.images_in_eviction_order(provider, now).await {
+                Ok(images) => self.free_space(provider, images, u64::MAX, now).await,
+                Err(error) => Err(error),
+            };
+            match freed {
+                Ok(freed) => info!(provider = provider.name(), freed, "removed unused images"),
+                Err(error) => warn!(provider = provider.name(), %error, "removing unused images failed"),
+            }
+        }
     }
 
     async fn run_for(&self, provider: &dyn Provider) {

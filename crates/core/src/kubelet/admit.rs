@@ -178,6 +178,9 @@ impl Kubelet {
         let node = node.map(AsRef::as_ref);
         // What it was given counts, not what it has asked for since.
         let allocated = self.allocation_manager.allocated_pod(&pod);
+        if let Err(rejection) = self.eviction.admit(&allocated) {
+            return self.reject_pod(&pod, &rejection);
+        }
         let attributes = PodAdmitAttributes { pod: &allocated, other_pods: &others, node, runs };
         let failures = match self.admission.can_admit_pod(&attributes) {
             Ok(()) => return self.start_admitted(pod),

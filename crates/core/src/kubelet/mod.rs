@@ -4,10 +4,11 @@ mod admit;
 mod bootstrap;
 mod cgroups;
 mod cleanups;
-mod empty_dir_limits;
+mod eviction;
 mod host;
 #[cfg(feature = "simulation")]
 mod kept;
+mod local_storage;
 mod pod_syncer;
 mod resize;
 mod run;
@@ -16,8 +17,10 @@ mod sessions;
 mod sync_handler;
 mod sync_loop;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, PodStatus};
@@ -35,7 +38,8 @@ use crate::admission::Admission;
 use crate::allocation::{self, resource_info_for_pod};
 use crate::cm::ContainerManager;
 use crate::config::SourcesReady;
-use crate::image_gc::ImageGcPolicy;
+use crate::eviction::{EvictionConfig, EvictionManager};
+use crate::image_gc::{ImageGcManager, ImageGcPolicy};
 use crate::kuberuntime::{
     DnsConfigurer, ImageManager, ImageManagerOptions, KubeGenericRuntimeManager, RuntimeOptions, RuntimePod,
 };
@@ -43,11 +47,13 @@ use crate::lifecycle::HandlerRunner;
 use crate::logs::LogRotatePolicy;
 use crate::mirror_pods::MirrorPods;
 use crate::pod::{PodExt, PodUid, phase};
-use crate::pod_cache::PodCache;
+use crate::pod_cache::{PodCache, ProviderName};
 use crate::pod_manager::PodManager;
 use crate::pod_startup::PodStartupLatencyTracker;
 use crate::pod_workers::{PodSyncer, PodWorkers, PodWorkersOptions};
-use crate::ports::{ApiServer, EventSink, MirrorClient, ObjectReader, ProbeTransport, StatusSink, Volumes};
+use crate::ports::{
+    ApiServer, EventSink, MirrorClient, NodeUsageSource, ObjectReader, ProbeTransport, StatusSink, Volumes,
+};
 use crate::prober::{self, ProbeResults, Prober};
 use crate::providers::Providers;
 use crate::reason_cache::ReasonCache;
@@ -81,6 +87,8 @@ pub struct KubeletOptions {
     pub image_gc: Option<ImageGcPolicy>,
     /// When container logs are rotated; none never rotates any.
     pub log_rotation: Option<LogRotatePolicy>,
+    /// When pods are evicted.
+    pub eviction: EvictionConfig,
 }
 
 /// What the kubelet works with: the world behind its ports (upstream: `Dependencies`).
@@ -105,6 +113,8 @@ pub struct Dependencies {
     pub probe_transport: Arc<dyn ProbeTransport>,
     /// The API on 10250; none serves none.
     pub server: Option<Arc<dyn ApiServer>>,
+    /// What the node uses; none evicts no pods for it.
+    pub node_usage: Option<Arc<dyn NodeUsageSource>>,
 }
 
 /// The kubelet.
@@ -130,6 +140,12 @@ pub struct Kubelet {
     pending_admissions: PendingAdmissions,
     allocation_manager: allocation::Manager,
     active_deadlines: ActiveDeadlineHandler,
+    eviction: EvictionManager,
+    node_usage: Option<Arc<dyn NodeUsageSource>>,
+    /// Where images of which provider are.
+    image_mounts: Mutex<HashMap<ProviderName, Vec<PathBuf>>>,
+    /// Made when it is needed first: it tells of the node, which has to be known.
+    image_gc: OnceLock<ImageGcManager>,
     objects: Arc<dyn ObjectReader>,
     volumes: Arc<dyn Volumes>,
     recorder: Recorder,
@@ -195,6 +211,10 @@ impl Kubelet {
                 pending_admissions: PendingAdmissions::default(),
                 allocation_manager,
                 active_deadlines,
+                eviction: EvictionManager::new(options.eviction.clone()),
+                node_usage: deps.node_usage,
+                image_mounts: Mutex::default(),
+                image_gc: OnceLock::new(),
                 status_manager,
                 probe_manager: Arc::new(probe_manager),
                 probe_results,

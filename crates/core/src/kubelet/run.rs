@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::{Kubelet, PLEG_BUFFER};
 use crate::config::PodUpdate;
-use crate::image_gc::ImageGcManager;
+use crate::image_gc::{ImageGcManager, ImageGcPolicy};
 use crate::kuberuntime::ContainerGc;
 use crate::logs::ContainerLogManager;
 use crate::metrics;
@@ -40,7 +40,7 @@ impl Kubelet {
         }
         tasks.spawn(self.clone().follow_objects());
         tasks.spawn(self.clone().run_cgroups());
-        tasks.spawn(self.clone().enforce_empty_dir_limits());
+        tasks.spawn(self.clone().run_eviction());
         let kubelet = self.clone();
         tasks.spawn(async move { kubelet.allocation_manager.run(&*kubelet).await });
         tasks.spawn(self.pod_workers.clone().run());
@@ -147,11 +147,20 @@ impl Kubelet {
 
     /// Removes images that nobody uses.
     pub(super) async fn run_image_gc(&self) {
-        let Some(policy) = self.options.image_gc else { return };
-        let (providers, cache) = (self.providers.clone(), self.pod_cache.clone());
-        let (recorder, node) = (self.recorder.clone(), self.node_reference());
-        let manager = ImageGcManager::new(providers, cache, recorder, node, policy);
-        manager.with_pull_manager(self.options.images.pull_manager.clone()).run().await;
+        if self.options.image_gc.is_some() {
+            self.image_gc().run().await;
+        }
+    }
+
+    /// Who removes images. Without a policy, only who needs their space does.
+    pub(super) fn image_gc(&self) -> &ImageGcManager {
+        self.image_gc.get_or_init(|| {
+            let policy = self.options.image_gc.unwrap_or(ImageGcPolicy::ON_DEMAND);
+            let (providers, cache) = (self.providers.clone(), self.pod_cache.clone());
+            let (recorder, node) = (self.recorder.clone(), self.node_reference());
+            let manager = ImageGcManager::new(providers, cache, recorder, node, policy);
+            manager.with_pull_manager(self.options.images.pull_manager.clone())
+        })
     }
 
     /// Folders of pods that are neither wanted nor alive (`cleanupOrphanedPodDirs`), and of those that were rejected after

@@ -31,6 +31,17 @@ pub enum CgroupError {
     Systemd(String),
 }
 
+/// What a control group uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CgroupUsage {
+    /// Memory in bytes, without files that nobody used lately.
+    pub working_set_bytes: u64,
+    /// What it may use, in bytes; none without a limit.
+    pub memory_limit_bytes: Option<u64>,
+    /// Processes and threads.
+    pub processes: u64,
+}
+
 /// Makes, limits and removes control groups (upstream: `CgroupManager` in `pkg/kubelet/cm/types.go`).
 #[async_trait]
 pub trait CgroupManager: Send + Sync {
@@ -52,6 +63,9 @@ pub trait CgroupManager: Send + Sync {
 
     /// The groups right below one, in any hierarchy; none if it is not there.
     async fn children(&self, name: &CgroupName) -> Result<Vec<CgroupName>, CgroupError>;
+
+    /// What a group and those below it use.
+    async fn usage(&self, name: &CgroupName) -> Result<CgroupUsage, CgroupError>;
 
     /// Memory limit, shares, quota and period that are in force. An unlimited quota is -1.
     async fn config(&self, name: &CgroupName) -> Result<ResourceConfig, CgroupError>;

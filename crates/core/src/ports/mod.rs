@@ -13,7 +13,7 @@ mod source;
 mod volumes;
 
 pub use access::{AccessReviewer, Attributes, UserInfo};
-pub use cgroups::{CgroupError, CgroupManager};
+pub use cgroups::{CgroupError, CgroupManager, CgroupUsage};
 pub use error::ApiError;
 pub use mirror::MirrorClient;
 pub use node::{NodeStatusSource, NodeUsageSource};

@@ -1,9 +1,11 @@
 //! What this node is, and what it uses.
 
+use std::path::Path;
+
 use k8s_openapi::api::core::v1::Node;
 use tokio::sync::watch;
 
-use crate::machine::NodeUsage;
+use crate::machine::{FileSystem, NodeUsage};
 
 /// Knows what the Node object of this node should say.
 pub trait NodeStatusSource: Send + Sync {
@@ -19,4 +21,7 @@ pub trait NodeStatusSource: Send + Sync {
 pub trait NodeUsageSource: Send + Sync {
     /// What it uses now; or what could not be read, in one line. Reads files of the kernel, which takes no time.
     fn node_usage(&self) -> Result<NodeUsage, String>;
+
+    /// How full the file system is that a folder is on; or why that is not known. May block.
+    fn file_system(&self, folder: &Path) -> Result<FileSystem, String>;
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use coracle_provider::{EnvVar, Mount};
+use coracle_provider::{DiskStats, EnvVar, Mount};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 /// Why a volume is not there.
@@ -41,8 +41,8 @@ pub trait Volumes: Send + Sync {
     /// Removes all volumes of a pod, and everything else kept for it. Nothing of the pod runs any more.
     async fn unmount(&self, pod_uid: &str) -> Result<(), VolumeError>;
 
-    /// How many bytes an emptyDir of a pod takes on disk; 0 if it is not there. Looks at every file in it.
-    async fn empty_dir_usage(&self, pod_uid: &str, volume: &str) -> Result<u64, VolumeError>;
+    /// What an emptyDir of a pod takes on disk; nothing if it is not there. Looks at every file in it.
+    async fn empty_dir_usage(&self, pod_uid: &str, volume: &str) -> Result<DiskStats, VolumeError>;
 
     /// The UIDs of all pods that have something on disk.
     async fn known_pods(&self) -> Result<Vec<String>, VolumeError>;

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use coracle_core::cm::{
     CgroupDriver, CgroupName, ContainerManager, ContainerManagerOptions, NodeAllocatable, ResourceConfig,
 };
-use coracle_core::ports::{CgroupError, CgroupManager};
+use coracle_core::ports::{CgroupError, CgroupManager, CgroupUsage};
 use coracle_provider::fake::Call;
 use coracle_provider::{ArtifactKind, ContainerState, LiveResize};
 use parking_lot::Mutex;
@@ -80,6 +80,9 @@ impl CgroupManager for FakeCgroups {
     async fn children(&self, name: &CgroupName) -> Result<Vec<CgroupName>, CgroupError> {
         let names = self.paths().into_iter().map(|path| CgroupName::parse(&path, CgroupDriver::Cgroupfs));
         Ok(names.filter(|child| child.parent().as_ref() == Some(name)).collect())
+    }
+    async fn usage(&self, _name: &CgroupName) -> Result<CgroupUsage, CgroupError> {
+        Ok(CgroupUsage { processes: 1, ..CgroupUsage::default() })
     }
     async fn config(&self, name: &CgroupName) -> Result<ResourceConfig, CgroupError> {
         Ok(self.get(&path(name)))

@@ -6,6 +6,7 @@ mod admission;
 mod cgroups;
 mod empty_dir_limits;
 mod events;
+mod eviction;
 mod hooks;
 mod probes;
 mod resize;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,19 +11,21 @@ use coracle_core::allocation::States;
 use coracle_core::clock;
 use coracle_core::cm::ContainerManager;
 use coracle_core::config::{PodConfig, PodUpdate};
+use coracle_core::eviction::EvictionConfig;
 use coracle_core::kubelet::{Dependencies, Kubelet, KubeletOptions, start_kubelet};
 use coracle_core::kuberuntime::{DnsConfigurer, ImageManagerOptions, RuntimeOptions};
+use coracle_core::machine::{FileSystem, NodeUsage};
 use coracle_core::pod::{PodExt, PodUid};
 use coracle_core::pod_workers::PodWorkersOptions;
 use coracle_core::ports::{
-    ApiError, EventRecord, EventSink, GrpcCheck, HookError, HttpGet, MirrorClient, ObjectKey, ObjectKind,
-    ObjectReader, PodSource, ProbeOutcome, ProbeTransport, SourceKind, SourceUpdate, StatusSink,
-    StatusUpdate, TcpConnect, VolumeError, Volumes,
+    ApiError, EventRecord, EventSink, GrpcCheck, HookError, HttpGet, MirrorClient, NodeUsageSource,
+    ObjectKey, ObjectKind, ObjectReader, PodSource, ProbeOutcome, ProbeTransport, SourceKind, SourceUpdate,
+    StatusSink, StatusUpdate, TcpConnect, VolumeError, Volumes,
 };
 use coracle_core::providers::{Providers, RegisteredProvider};
 use coracle_core::recorder::Recorder;
 use coracle_provider::fake::FakeProvider;
-use coracle_provider::{EnvVar, Mount};
+use coracle_provider::{DiskStats, EnvVar, Mount};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Node, Pod, PodSpec, PodStatus, Secret};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -273,8 +276,9 @@ impl Volumes for FakeApi {
         self.mounted.lock().remove(uid);
         Ok(())
     }
-    async fn empty_dir_usage(&self, _uid: &str, volume: &str) -> Result<u64, VolumeError> {
-        Ok(self.used_bytes.lock().get(volume).copied().unwrap_or_default())
+    async fn empty_dir_usage(&self, _uid: &str, volume: &str) -> Result<DiskStats, VolumeError> {
+        let used_bytes = self.used_bytes.lock().get(volume).copied().unwrap_or_default();
+        Ok(DiskStats { used_bytes, inodes_used: 1 })
     }
     async fn known_pods(&self) -> Result<Vec<String>, VolumeError> {
         Ok(self.mounted.lock().keys().cloned().collect())
@@ -340,6 +344,22 @@ impl ProbeTransport for FakeNetwork {
     }
 }
 
+/// What the node uses, as tests want it; images are on a disk of their own.
+#[derive(Default)]
+pub struct FakeNode {
+    pub usage: Mutex<NodeUsage>,
+    pub images: Mutex<FileSystem>,
+}
+
+impl NodeUsageSource for FakeNode {
+    fn node_usage(&self) -> Result<NodeUsage, String> {
+        Ok(self.usage.lock().clone())
+    }
+    fn file_system(&self, _folder: &Path) -> Result<FileSystem, String> {
+        Ok(*self.images.lock())
+    }
+}
+
 /// Everything, with one or two providers: `fast` is the default one, `slow` serves its RuntimeClass.
 pub struct World {
     pub api: Arc<FakeApi>,
@@ -350,6 +370,10 @@ pub struct World {
     pub files: Arc<Listed>,
     /// Static pods of URLs.
     pub urls: Arc<Listed>,
+    /// When pods are evicted.
+    pub eviction: EvictionConfig,
+    /// What the node uses.
+    pub node: Arc<FakeNode>,
     /// Who keeps control groups of Linux pods.
     pub container_manager: Option<Arc<ContainerManager>>,
     agent: Option<(Arc<Kubelet>, JoinSet<()>, JoinSet<()>)>,
@@ -371,6 +395,8 @@ impl World {
             network: Arc::default(),
             files: Listed::new(SourceKind::File),
             urls: Listed::new(SourceKind::Http),
+            eviction: EvictionConfig::default(),
+            node: Arc::default(),
             container_manager: None,
             agent: None,
             folder: tempfile::tempdir().unwrap(),
@@ -404,6 +430,7 @@ impl World {
             images: ImageManagerOptions::default(),
             image_gc: None,
             log_rotation: None,
+            eviction: self.eviction.clone(),
         };
         let deps = Dependencies {
             providers: Providers::new(vec![registered(&self.fast, "fast"), registered(&self.slow, "slow")]),
@@ -416,6 +443,7 @@ impl World {
             resources: States::open(self.folder.path()).unwrap(),
             probe_transport: self.network.clone(),
             server: None,
+            node_usage: Some(self.node.clone()),
         };
         let config = PodConfig::new(
             vec![self.api.clone(), self.files.clone(), self.urls.clone()],

@@ -46,6 +46,20 @@ pub(super) fn read_number(folder: &Path, file: &str) -> Result<i64> {
     })
 }
 
+/// The number behind a name in a file of many; 0 if it is not there.
+pub(super) fn read_field(folder: &Path, file: &str, name: &str) -> Result<u64> {
+    let text = read(folder, file)?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok());
+    Ok(value.unwrap_or_default())
+}
+
+/// Memory that is worked with, and the limit; none if that is more than any machine has.
+pub(super) fn memory(used: i64, inactive: u64, limit: i64) -> (u64, Option<u64>) {
+    const UNLIMITED: i64 = i64::MAX / 2;
+    let used = u64::try_from(used).unwrap_or_default().saturating_sub(inactive);
+    (used, u64::try_from(limit).ok().filter(|_| limit < UNLIMITED))
+}
+
 /// Makes one folder; one that is there is fine.
 pub(super) fn make(folder: &Path) -> Result<()> {
     match fs::create_dir(folder) {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use coracle_core::cm::{CgroupDriver, CgroupName, ResourceConfig};
-use coracle_core::ports::{CgroupError, CgroupManager};
+use coracle_core::ports::{CgroupError, CgroupManager, CgroupUsage};
 
 use self::systemd::Systemd;
 use self::v1::V1;
@@ -93,6 +93,15 @@ impl CgroupManager for Cgroups {
     async fn children(&self, name: &CgroupName) -> Result<Vec<CgroupName>> {
         let name = name.clone();
         self.run(move |shared| shared.children(&name)).await
+    }
+
+    async fn usage(&self, name: &CgroupName) -> Result<CgroupUsage> {
+        let name = name.clone();
+        self.run(move |shared| match &shared.hierarchy {
+            Hierarchy::V1(v1) => v1.usage(&shared.path(&name)),
+            Hierarchy::V2(v2) => v2.usage(&shared.path(&name)),
+        })
+        .await
     }
 
     async fn config(&self, name: &CgroupName) -> Result<ResourceConfig> {

@@ -6,6 +6,7 @@ use std::process::{Child, Command};
 use std::sync::Arc;
 
 use coracle_core::cm::{CgroupDriver, CgroupName, ResourceConfig};
+use coracle_core::ports::CgroupUsage;
 
 use super::mounts::{self, Mounts};
 use super::v1::V1;
@@ -102,9 +103,17 @@ fn what_still_runs_in_a_group_ends_with_it() {
     let (shared, pod) = (&own.shared, own.root.child("pod1"));
     let container = pod.child("container");
     shared.create(&container, &ResourceConfig::default()).unwrap();
-    // In one hierarchy only, and a level deeper: it is found all the same.
+    // A level deeper, and not in every hierarchy: it is found all the same.
     let memory = mounts::read().unwrap()["memory"].join(shared.path(&container).trim_start_matches('/'));
     let mut child = sleeper(&memory);
+    let pids = mounts::read().unwrap()["pids"].join(shared.path(&container).trim_start_matches('/'));
+    fs::write(pids.join("cgroup.procs"), child.id().to_string()).unwrap();
+    let limit = ResourceConfig { memory: Some(64 << 20), ..ResourceConfig::default() };
+    shared.update(&pod, &limit).unwrap();
+    let Hierarchy::V1(v1) = &shared.hierarchy else { unreachable!("it was made as version 1") };
+    let usage = v1.usage(&shared.path(&pod)).unwrap();
+    assert_eq!((usage.processes, usage.memory_limit_bytes), (1, Some(64 << 20)), "those below count");
+    assert_eq!(v1.usage(&shared.path(&container)).unwrap().memory_limit_bytes, None);
     let reaped = std::thread::spawn(move || child.wait().unwrap());
     shared.destroy(&pod).unwrap();
     assert!(!reaped.join().unwrap().success());
@@ -182,6 +191,14 @@ fn version_2_has_one_folder_and_other_files() {
     );
     let found = v2.config("/kubepods/pod1").unwrap();
     assert_eq!((found.memory, found.cpu_quota), (Some(i64::MAX), Some(-1)));
+
+    for (file, text) in
+        [("memory.current", "5000"), ("memory.stat", "anon 1\ninactive_file 2000\n"), ("pids.current", "3")]
+    {
+        fs::write(root.path().join("kubepods/pod1").join(file), text).unwrap();
+    }
+    let expected = CgroupUsage { working_set_bytes: 3000, memory_limit_bytes: None, processes: 3 };
+    assert_eq!(v2.usage("/kubepods/pod1").unwrap(), expected);
 }
 
 #[test]

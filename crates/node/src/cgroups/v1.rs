@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use coracle_core::cm::ResourceConfig;
-use coracle_core::ports::CgroupError;
+use coracle_core::ports::{CgroupError, CgroupUsage};
 
 use super::mounts::Mounts;
 use super::{Result, files, huge_pages};
@@ -89,6 +89,18 @@ impl V1 {
             cpu_period: Some(files::read_number(&cpu, "cpu.cfs_period_us")?),
             ..ResourceConfig::default()
         })
+    }
+
+    pub(super) fn usage(&self, path: &str) -> Result<CgroupUsage> {
+        let folder = self.folder("memory", path).unwrap_or_default();
+        let (working_set_bytes, memory_limit_bytes) = files::memory(
+            files::read_number(&folder, "memory.usage_in_bytes")?,
+            files::read_field(&folder, "memory.stat", "total_inactive_file")?,
+            files::read_number(&folder, "memory.limit_in_bytes")?,
+        );
+        let pids = self.folder("pids", path).map(|folder| files::read_number(&folder, "pids.current"));
+        let processes = u64::try_from(pids.transpose()?.unwrap_or_default()).unwrap_or_default();
+        Ok(CgroupUsage { working_set_bytes, memory_limit_bytes, processes })
     }
 
     fn folder(&self, controller: &str, path: &str) -> Option<PathBuf> {

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use coracle_core::cm::ResourceConfig;
-use coracle_core::ports::CgroupError;
+use coracle_core::ports::{CgroupError, CgroupUsage};
 
 use super::v1::pids_text;
 use super::{Result, files, huge_pages};
@@ -91,6 +91,19 @@ impl V2 {
             huge_pages::limit(&folder, limits, "max")?;
         }
         Ok(())
+    }
+
+    pub(super) fn usage(&self, path: &str) -> Result<CgroupUsage> {
+        let folder = self.folder(path);
+        let (working_set_bytes, memory_limit_bytes) = files::memory(
+            files::read_number(&folder, "memory.current")?,
+            files::read_field(&folder, "memory.stat", "inactive_file")?,
+            files::read_number(&folder, "memory.max")?,
+        );
+        let has_pids = self.available.contains("pids");
+        let processes = if has_pids { files::read_number(&folder, "pids.current")? } else { 0 };
+        let processes = u64::try_from(processes).unwrap_or_default();
+        Ok(CgroupUsage { working_set_bytes, memory_limit_bytes, processes })
     }
 
     pub(super) fn config(&self, path: &str) -> Result<ResourceConfig> {

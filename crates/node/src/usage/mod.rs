@@ -60,14 +60,19 @@ impl NodeUsageSource for NodeUsageReader {
     fn node_usage(&self) -> Result<NodeUsage, String> {
         self.read().map_err(|error| error.to_string())
     }
+
+    fn file_system(&self, folder: &Path) -> Result<FileSystem, String> {
+        file_system(folder).map_err(|error| error.to_string())
+    }
 }
 
 /// How full the file system of a folder is.
 fn file_system(folder: &Path) -> Result<FileSystem, NodeError> {
-    let stat = fs::statvfs(folder)
-        .map_err(|error| NodeError::Read { path: folder.to_owned(), error: error.into() })?;
+    let failed = |error: rustix::io::Errno| NodeError::Read { path: folder.to_owned(), error: error.into() };
+    let (stat, device) = (fs::statvfs(folder).map_err(failed)?, fs::stat(folder).map_err(failed)?.st_dev);
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
     Ok(FileSystem {
+        device,
         capacity_bytes: bytes(stat.f_blocks),
         available_bytes: bytes(stat.f_bavail),
         used_bytes: bytes(stat.f_blocks.saturating_sub(stat.f_bfree)),

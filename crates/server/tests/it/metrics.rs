@@ -1,6 +1,6 @@
 //! What Prometheus and metrics-server read.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -26,6 +26,10 @@ fn at(seconds: i64) -> Timestamp {
 pub(crate) struct FakeNode;
 
 impl NodeUsageSource for FakeNode {
+    fn file_system(&self, _folder: &Path) -> Result<FileSystem, String> {
+        Err("the API shows no other disk".to_owned())
+    }
+
     fn node_usage(&self) -> Result<NodeUsage, String> {
         let interface = InterfaceStats { name: "eth0".into(), rx_bytes: 1000, ..InterfaceStats::default() };
         Ok(NodeUsage {
@@ -40,6 +44,7 @@ impl NodeUsageSource for FakeNode {
             },
             swap: Some((6, 4)),
             root_fs: FileSystem {
+                device: 1,
                 capacity_bytes: 100,
                 available_bytes: 60,
                 used_bytes: 40,
