@@ -213,6 +213,48 @@ fn values_that_upstream_refuses_are_refused_in_its_words() {
         ("tlsMinVersion: TLS13\n", "unknown tls version \"TLS13\""),
         ("tlsCertFile: /c\n", "tlsCertFile and tlsPrivateKeyFile must be set together"),
         ("syncFrequency: -1s\n", "syncFrequency -1s must not be negative"),
+        (
+            "kubeReserved: {gpu: '1'}\n",
+            "kubeReserved (--kube-reserved) value failed to parse: cannot reserve \"gpu\" resource",
+        ),
+        (
+            "systemReserved: {memory: -1Gi}\n",
+            "systemReserved (--system-reserved) value failed to parse: resource quantity for \"memory\" cannot be \
+             negative: -1Gi",
+        ),
+        ("cgroupDriver: docker\n", "cgroupDriver (--cgroup-driver) \"docker\" must be cgroupfs or systemd"),
+        (
+            "cgroupRoot: /a/../b\n",
+            "cgroupRoot (--cgroup-root) \"/a/../b\" must be a path without \"_\" and \"..\"",
+        ),
+        (
+            "cgroupsPerQOS: false\n",
+            "cgroupsPerQOS (--cgroups-per-qos) must be set to true when \"pods\" contained in enforceNodeAllocatable \
+             (--enforce-node-allocatable)",
+        ),
+        (
+            "enforceNodeAllocatable: [pods, kube-reserved]\n",
+            "kubeReservedCgroup (--kube-reserved-cgroup) must be specified when \"kube-reserved\" or \
+             \"kube-reserved-compressible\" included in enforceNodeAllocatable (--enforce-node-allocatable)",
+        ),
+        (
+            "enforceNodeAllocatable: [pods, none]\n",
+            "enforceNodeAllocatable (--enforce-node-allocatable) may not contain additional enforcements when \"none\" is \
+             specified",
+        ),
+        ("evictionHard: {mem.available: 1Gi}\n", "unsupported eviction signal mem.available"),
+        (
+            "evictionSoft: {memory.available: 1Gi}\n",
+            "grace period must be specified for the soft eviction threshold memory.available",
+        ),
+        (
+            "evictionSoftGracePeriod: {memory.available: -1s}\n",
+            "invalid eviction grace period specified: -1s, must be a positive value",
+        ),
+        (
+            "evictionMaxPodGracePeriod: -1\n",
+            "evictionMaxPodGracePeriod (--eviction-max-pod-grace-period) -1 must not be a negative number",
+        ),
     ] {
         assert_eq!(with_file(body).unwrap_err(), format!("invalid configuration: {message}"));
     }
