@@ -3,6 +3,7 @@
 pub mod active_deadline;
 pub mod admission;
 pub mod allocation;
+mod apparmor;
 pub mod backoff;
 mod blocking;
 pub mod clock;

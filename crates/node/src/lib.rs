@@ -11,5 +11,5 @@ mod usage;
 pub use address::node_addresses;
 pub use cgroups::Cgroups;
 pub use error::NodeError;
-pub use machine::{hostname, machine_info};
+pub use machine::{has_apparmor, hostname, machine_info};
 pub use usage::NodeUsageReader;

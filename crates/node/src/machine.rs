@@ -101,6 +101,16 @@ fn go_architecture(architecture: &str) -> &str {
     }
 }
 
+/// Whether the kernel enforces AppArmor profiles (`apparmor.IsEnabled` in `github.com/opencontainers/runc`).
+pub fn has_apparmor() -> bool {
+    enforces_apparmor(&Files::system())
+}
+
+fn enforces_apparmor(files: &Files) -> bool {
+    files.path("sys/kernel/security/apparmor").exists()
+        && files.read("sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +166,20 @@ mod tests {
         assert!(machine.cpus > 0 && machine.memory_bytes > 1 << 20, "{machine:?}");
         assert!(!machine.boot_id.is_empty() && !machine.kernel_version.is_empty(), "{machine:?}");
         assert!(matches!(machine_info(Path::new("/nowhere")), Err(NodeError::Read { .. })));
+    }
+
+    #[test]
+    fn apparmor_is_enforced_where_the_kernel_says_so() {
+        let root = tempfile::tempdir().unwrap();
+        let files = Files::below(root.path());
+        assert!(!enforces_apparmor(&files));
+        std::fs::create_dir_all(files.path("sys/module/apparmor/parameters")).unwrap();
+        std::fs::write(files.path("sys/module/apparmor/parameters/enabled"), "Y\n").unwrap();
+        assert!(!enforces_apparmor(&files), "its file system is not there");
+        std::fs::create_dir_all(files.path("sys/kernel/security/apparmor")).unwrap();
+        assert!(enforces_apparmor(&files));
+        std::fs::write(files.path("sys/module/apparmor/parameters/enabled"), "N\n").unwrap();
+        assert!(!enforces_apparmor(&files));
     }
 
     #[test]

@@ -11,15 +11,17 @@ use super::values::Values;
 
 const PODS: &str = "pods";
 
-/// From a configuration that is known to be valid.
-pub fn known(config: &KubeletConfiguration) -> EvictionConfig {
+/// From a configuration that is known to be valid. Where thresholds are not kept from pods (`ignore_in_allocatable`), what is for
+/// pods has none.
+pub fn known(config: &KubeletConfiguration, ignore_in_allocatable: bool) -> EvictionConfig {
     let statements = EvictionStatements {
         hard: config.eviction_hard.clone(),
         soft: config.eviction_soft.clone(),
         soft_grace_period: grace_periods(&config.eviction_soft_grace_period).unwrap_or_default(),
         minimum_reclaim: config.eviction_minimum_reclaim.clone(),
     };
-    let enforces_pods = config.enforce_node_allocatable.iter().any(|name| name == PODS);
+    let enforces_pods =
+        !ignore_in_allocatable && config.enforce_node_allocatable.iter().any(|name| name == PODS);
     EvictionConfig {
         thresholds: parse_threshold_config(&statements, enforces_pods).unwrap_or_default(),
         pressure_transition_period: config.eviction_pressure_transition_period,

@@ -145,7 +145,7 @@ pub static FIELDS: &[Field] = &[
     Field::new("kubeReservedCgroup", Text, Zero, Works("the cgroup that kubeReserved is enforced on; it has to be there")).flag("kube-reserved-cgroup"),
     Field::new("enforceNodeAllocatable", Texts, NilMeans(Strs(&["pods"])), Works("which reservations cgroups enforce on a node with a container runtime")).flag("enforce-node-allocatable"),
     Field::new("qosReserved", TextMap, Zero, NoEffect(NO_RESERVATION)).flag("qos-reserved"),
-    Field::new("cgroupRoot", Text, Zero, Works("the cgroup that those of Linux pods are made in; it has to be there")).flag("cgroup-root"),
+    Field::new("cgroupRoot", Text, Zero, Works("the cgroup that those of Linux pods are made in; it has to be there, and kubelets on one machine need one each")).flag("cgroup-root"),
     Field::new("cgroupDriver", Text, ZeroMeans(Str("cgroupfs")), Works("who makes cgroups, cgroupfs or systemd, if the container runtime does not say; the systemd driver needs busctl")).flag("cgroup-driver"),
     Field::new("cgroupsPerQOS", Bool, NilMeans(Truth(true)), Works("whether Linux pods have cgroups of their own")).flag("cgroups-per-qos"),
     Field::new("kubeletCgroups", Text, Zero, NoEffect(NO_DAEMON_CGROUPS)).flag("kubelet-cgroups"),

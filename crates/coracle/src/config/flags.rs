@@ -41,6 +41,7 @@ pub(super) const HOSTNAME_OVERRIDE: &str = "hostname-override";
 pub(super) const NODE_IP: &str = "node-ip";
 pub(super) const NODE_LABELS: &str = "node-labels";
 pub(super) const ROOT_DIR: &str = "root-dir";
+pub(super) const ALLOCATABLE_IGNORE_EVICTION: &str = "experimental-allocatable-ignore-eviction";
 pub(super) const CERT_DIR: &str = "cert-dir";
 pub(super) const VERSION: &str = "version";
 pub(super) const CREDENTIAL_PROVIDER_CONFIG: &str = "image-credential-provider-config";
@@ -80,7 +81,7 @@ static OWN_FLAGS: &[Flag] = &[
     own(MAXIMUM_DEAD_CONTAINERS_PER_CONTAINER, Kind::Int32, Unset::NilMeans(Literal::Int(1)), Works("how many ended instances of each container of a pod are kept; a negative number is no limit")),
     own(MINIMUM_CONTAINER_TTL_DURATION, Kind::Duration, Unset::Zero, Works("ended containers that were made more recently are kept")),
     own("experimental-mounter-path", Kind::Path, Unset::Zero, NoEffect("volumes are mounted by this program itself")),
-    own("experimental-allocatable-ignore-eviction", Kind::Bool, Unset::Zero, NoEffect("eviction thresholds are not held back from allocatable")),
+    own(ALLOCATABLE_IGNORE_EVICTION, Kind::Bool, Unset::Zero, Works("whether hard thresholds of eviction are not kept from what the Node offers")),
 ];
 
 /// All flags, sorted by name. `--help` is not among them: the command line parser has it.

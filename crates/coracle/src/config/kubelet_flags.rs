@@ -11,9 +11,9 @@ use super::args::KubeletArgs;
 use super::duration;
 use super::error::ConfigError;
 use super::flags::{
-    CERT_DIR, CREDENTIAL_PROVIDER_BIN_DIR, CREDENTIAL_PROVIDER_CONFIG, HOSTNAME_OVERRIDE, KUBECONFIG,
-    MAXIMUM_DEAD_CONTAINERS, MAXIMUM_DEAD_CONTAINERS_PER_CONTAINER, MINIMUM_CONTAINER_TTL_DURATION, NODE_IP,
-    NODE_LABELS, ROOT_DIR,
+    ALLOCATABLE_IGNORE_EVICTION, CERT_DIR, CREDENTIAL_PROVIDER_BIN_DIR, CREDENTIAL_PROVIDER_CONFIG,
+    HOSTNAME_OVERRIDE, KUBECONFIG, MAXIMUM_DEAD_CONTAINERS, MAXIMUM_DEAD_CONTAINERS_PER_CONTAINER,
+    MINIMUM_CONTAINER_TTL_DURATION, NODE_IP, NODE_LABELS, ROOT_DIR,
 };
 use super::labels::check_node_labels;
 use super::pflag::parts;
@@ -39,6 +39,8 @@ pub struct KubeletFlags {
     pub credential_providers: Option<(PathBuf, PathBuf)>,
     /// Which ended containers are kept.
     pub container_gc: GcPolicy,
+    /// Whether the Node also offers what hard thresholds of eviction keep free.
+    pub allocatable_ignore_eviction: bool,
     /// Limits of the WebAssembly runtime.
     pub wasm: WasmFlags,
 }
@@ -64,6 +66,7 @@ impl KubeletFlags {
             cert_dir: absolute(args.last(CERT_DIR).unwrap_or("/var/lib/kubelet/pki"))?,
             credential_providers: credential_providers(args)?,
             container_gc: container_gc(args)?,
+            allocatable_ignore_eviction: args.own(ALLOCATABLE_IGNORE_EVICTION)?.as_bool().unwrap_or(false),
             wasm: WasmFlags::from_args(args)?,
         })
     }

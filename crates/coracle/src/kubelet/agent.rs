@@ -27,6 +27,7 @@ use super::clients::Clients;
 use super::containers::Containers;
 use super::node_reporter::NodeReporter;
 use super::pod_sources::{check_pod_sources, pod_sources};
+use super::reserved::check_reserved;
 use super::{control_groups, images, network, options};
 use crate::config::{KubeletConfiguration, KubeletFlags, Resolved};
 use crate::runtimes::Runtimes;
@@ -67,11 +68,9 @@ impl Agent {
         let containers = Containers::connect(config).await?;
         let machine = coracle_node::machine_info(&resolved.flags.root_dir)?;
         let addresses = node_addresses(resolved, machine.hostname.clone()).await?;
-        let reporter = NodeReporter::new(
-            options::node_settings(resolved, containers.as_ref(), &machine),
-            machine.clone(),
-            addresses.clone(),
-        );
+        let settings = options::node_settings(resolved, containers.as_ref(), &machine);
+        check_reserved(&settings.reserved, &machine)?;
+        let reporter = NodeReporter::new(settings, machine.clone(), addresses.clone());
         let clients = match &client {
             Some(client) => Clients::in_cluster(resolved, client, &reporter, &mut tasks),
             None => Clients::standalone(&reporter),

@@ -12,6 +12,7 @@ mod network;
 mod node_reporter;
 mod options;
 mod pod_sources;
+mod reserved;
 mod standalone;
 
 use std::process::ExitCode;

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use coracle_cluster::{ClientOptions, EventOptions, NodeOptions};
-use coracle_core::eviction::hard_reservation;
 use coracle_core::image_gc::ImageGcPolicy;
 use coracle_core::kubelet::KubeletOptions;
 use coracle_core::kuberuntime::{
@@ -12,13 +11,13 @@ use coracle_core::kuberuntime::{
 };
 use coracle_core::logs::LogRotatePolicy;
 use coracle_core::machine::MachineInfo;
-use coracle_core::nodestatus::{NodeSettings, Reserved};
+use coracle_core::nodestatus::NodeSettings;
 use coracle_core::pod_workers::PodWorkersOptions;
-use coracle_core::quantity::{Format, Quantity};
 use k8s_openapi::api::core::v1::Taint;
 
 use super::containers::Containers;
-use crate::config::{KubeletConfiguration, Resolved, eviction, node_resources};
+use super::reserved::reserved;
+use crate::config::{KubeletConfiguration, Resolved, eviction};
 use crate::version;
 
 /// What a node that runs nothing but WebAssembly says its architecture is.
@@ -58,6 +57,7 @@ pub(super) fn kubelet_options(
             gc: resolved.flags.container_gc.clone(),
             linux: LinuxOptions {
                 memory_capacity,
+                has_apparmor: coracle_node::has_apparmor(),
                 seccomp: SeccompOptions {
                     profile_root: resolved.flags.root_dir.join(SECCOMP_FOLDER),
                     default_to_runtime: config.seccomp_default,
@@ -68,7 +68,7 @@ pub(super) fn kubelet_options(
         images,
         image_gc: image_gc(config),
         log_rotation: log_rotation(config),
-        eviction: eviction::known(config),
+        eviction: eviction::known(config, resolved.flags.allocatable_ignore_eviction),
         node_ips,
     }
 }
@@ -158,31 +158,9 @@ pub(super) fn node_settings(
         kubelet_port: config.port,
         declared_features: DECLARED_FEATURES.map(str::to_owned).into(),
         controller_managed_attach: true,
-        reserved: reserved(config, machine),
+        reserved: reserved(resolved, machine),
         max_images: usize::try_from(config.node_status_max_images).ok(),
         ..NodeSettings::default()
-    }
-}
-
-/// What of the machine the Node does not offer to pods (`GetNodeAllocatableReservation`).
-fn reserved(config: &KubeletConfiguration, machine: &MachineInfo) -> Reserved {
-    let lists = [&config.system_reserved, &config.kube_reserved].map(node_resources::known);
-    let sum = |name: &str, read: fn(&Quantity) -> i64| {
-        let amounts = lists.iter().filter_map(|list| list.get(name)).map(read);
-        amounts.map(|amount| u64::try_from(amount).unwrap_or_default()).sum()
-    };
-    let capacity = |bytes: u64| Quantity::new(i64::try_from(bytes).unwrap_or(i64::MAX), Format::BinarySi);
-    let (memory, storage) = hard_reservation(
-        &eviction::known(config).thresholds,
-        capacity(machine.memory_bytes),
-        capacity(machine.root_fs_bytes),
-    );
-    let and =
-        |bytes: u64, more: Quantity| bytes.saturating_add(u64::try_from(more.value()).unwrap_or_default());
-    Reserved {
-        cpu_millis: sum("cpu", Quantity::milli_value),
-        memory_bytes: and(sum("memory", Quantity::value), memory),
-        ephemeral_storage_bytes: and(sum("ephemeral-storage", Quantity::value), storage),
     }
 }
 

@@ -112,19 +112,25 @@ pub enum NotAdmitted {
 pub struct Admission {
     volumes: Arc<dyn Volumes>,
     max_pods: usize,
+    has_apparmor: bool,
 }
 
 impl Admission {
     /// With volumes that `volumes` can mount. `max_pods` counts as long as no Node says how many there may be.
     pub fn new(volumes: Arc<dyn Volumes>, max_pods: usize) -> Self {
-        Self { volumes, max_pods }
+        Self { volumes, max_pods, has_apparmor: false }
+    }
+
+    /// The kernel enforces AppArmor profiles, or does not.
+    pub fn with_apparmor(self, has_apparmor: bool) -> Self {
+        Self { has_apparmor, ..self }
     }
 
     /// Whether a pod asks for nothing that this kubelet cannot do, whatever else is on the node.
     fn check_features(&self, pod: &Pod, runs: Option<ArtifactKind>) -> Result<(), Rejection> {
         unsupported::check(pod, runs)?;
         self.volumes.check(pod).map_err(unsupported::rejection)?;
-        security::check(pod, runs)
+        security::check(pod, runs, self.has_apparmor)
     }
 
     /// Whether a pod is taken (`canAdmitPod`).

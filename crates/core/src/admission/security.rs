@@ -5,10 +5,10 @@ use coracle_provider::ArtifactKind;
 use k8s_openapi::api::core::v1::{AppArmorProfile, Pod};
 
 use super::Rejection;
+use crate::apparmor::{ANNOTATION_PREFIX, profile};
 use crate::pod::{PodExt, phase};
 
 const UNCONFINED: &str = "Unconfined";
-const APPARMOR_ANNOTATION_PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
 
 /// Settings that a pod may have of its own on Linux (`SafeSysctlAllowlist`).
 const SAFE_SYSCTLS: [&str; 12] = [
@@ -26,8 +26,9 @@ const SAFE_SYSCTLS: [&str; 12] = [
     "net.ipv4.tcp_wmem",
 ];
 
-/// Refuses sysctls that the pod cannot have, and AppArmor profiles that would have to be enforced.
-pub(super) fn check(pod: &Pod, runs: Option<ArtifactKind>) -> Result<(), Rejection> {
+/// Refuses sysctls that the pod cannot have, and AppArmor profiles that nobody would enforce: for WebAssembly, or where the
+/// kernel does not (`has_apparmor`).
+pub(super) fn check(pod: &Pod, runs: Option<ArtifactKind>, has_apparmor: bool) -> Result<(), Rejection> {
     let context = pod.pod_spec().security_context.as_ref();
     let sysctls = context.and_then(|c| c.sysctls.as_ref()).into_iter().flatten();
     for sysctl in sysctls {
@@ -38,10 +39,29 @@ pub(super) fn check(pod: &Pod, runs: Option<ArtifactKind>) -> Result<(), Rejecti
     // A pod that runs already is what it is.
     let is_new = pod.phase().is_empty() || pod.phase() == phase::PENDING;
     if is_new && is_apparmor_required(pod) {
-        let message = "Cannot enforce AppArmor: no runtime of this node has it";
-        return Err(Rejection::new("AppArmor", message));
+        let checked = check_apparmor(pod, runs, has_apparmor);
+        checked.map_err(|why| Rejection::new("AppArmor", format!("Cannot enforce AppArmor: {why}")))?;
     }
     Ok(())
+}
+
+/// `Validate`.
+fn check_apparmor(pod: &Pod, runs: Option<ArtifactKind>, has_apparmor: bool) -> Result<(), String> {
+    if runs == Some(ArtifactKind::Wasm) {
+        return Err("WebAssembly has none".to_owned());
+    }
+    if !has_apparmor {
+        return Err("AppArmor is not enabled on the host".to_owned());
+    }
+    let profiles = pod.all_containers().into_iter().filter_map(|container| profile(pod, &container));
+    let is_empty = |profile: &AppArmorProfile| {
+        profile.type_ == "Localhost"
+            && profile.localhost_profile.as_deref().is_none_or(|it| it.trim().is_empty())
+    };
+    match profiles.into_iter().find(is_empty) {
+        Some(_) => Err("invalid empty AppArmor profile name".to_owned()),
+        None => Ok(()),
+    }
 }
 
 /// `validateSysctl`. No setting can be had by WebAssembly.
@@ -73,7 +93,7 @@ fn is_apparmor_required(pod: &Pod) -> bool {
         return true;
     }
     let annotations = pod.metadata.annotations.iter().flatten();
-    let mut profiles = annotations.filter(|(key, _)| key.starts_with(APPARMOR_ANNOTATION_PREFIX));
+    let mut profiles = annotations.filter(|(key, _)| key.starts_with(ANNOTATION_PREFIX));
     profiles.any(|(_, profile)| profile != "unconfined")
 }
 
@@ -83,6 +103,28 @@ mod tests {
 
     use super::*;
 
+    /// `TestValidateValidHost`.
+    #[test]
+    fn profiles_are_for_linux_where_the_kernel_enforces_them() {
+        let check = |profile: serde_json::Value, runs, has_apparmor| {
+            let container = json!({ "name": "c", "securityContext": { "appArmorProfile": profile } });
+            let pod: Pod = serde_json::from_value(json!({ "spec": { "containers": [container] } })).unwrap();
+            super::check(&pod, Some(runs), has_apparmor).map_err(|rejection| rejection.message)
+        };
+        let (linux, default) = (ArtifactKind::RootFs, json!({ "type": "RuntimeDefault" }));
+        assert_eq!(check(default.clone(), linux, true), Ok(()));
+        assert_eq!(check(json!({ "type": "Localhost", "localhostProfile": "p" }), linux, true), Ok(()));
+        assert_eq!(check(json!({ "type": "Unconfined" }), ArtifactKind::Wasm, false), Ok(()));
+        let refused = [
+            (default.clone(), linux, false, "AppArmor is not enabled on the host"),
+            (default, ArtifactKind::Wasm, true, "WebAssembly has none"),
+            (json!({ "type": "Localhost" }), linux, true, "invalid empty AppArmor profile name"),
+        ];
+        for (profile, runs, has_apparmor, why) in refused {
+            assert_eq!(check(profile, runs, has_apparmor), Err(format!("Cannot enforce AppArmor: {why}")));
+        }
+    }
+
     /// `TestAllowlist`.
     #[test]
     fn sysctls_of_the_pods_own_are_allowed_on_linux() {
@@ -91,7 +133,7 @@ mod tests {
             pod["spec"]["containers"] = json!([]);
             pod["spec"]["securityContext"] = json!({ "sysctls": [{ "name": name, "value": "1" }] });
             let pod: Pod = serde_json::from_value(pod).unwrap();
-            super::check(&pod, Some(runs)).map_err(|rejection| rejection.message)
+            super::check(&pod, Some(runs), false).map_err(|rejection| rejection.message)
         };
         let linux = ArtifactKind::RootFs;
         assert_eq!(check(json!({}), "kernel.shm_rmid_forced", linux), Ok(()));

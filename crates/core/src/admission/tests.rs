@@ -292,6 +292,7 @@ fn what_the_kernel_would_have_to_enforce_is_refused() {
         let refused = super::security::check(
             &with(security.clone(), annotations.clone(), phase),
             Some(coracle_provider::ArtifactKind::Wasm),
+            true,
         );
         let reason = refused.err().map(|r| r.reason).unwrap_or_default();
         assert_eq!(reason, expected, "{security} {annotations} {phase}");

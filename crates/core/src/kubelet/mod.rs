@@ -207,7 +207,8 @@ impl Kubelet {
                     recorder.clone(),
                     options.workers,
                 )),
-                admission: Admission::new(deps.volumes.clone(), options.max_pods),
+                admission: Admission::new(deps.volumes.clone(), options.max_pods)
+                    .with_apparmor(options.runtime.linux.has_apparmor),
                 pending_admissions: PendingAdmissions::default(),
                 allocation_manager,
                 active_deadlines,

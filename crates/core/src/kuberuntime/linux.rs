@@ -24,6 +24,8 @@ use crate::pod_resources::{self, PodResourcesOptions};
 pub struct LinuxOptions {
     /// Its memory, in bytes.
     pub memory_capacity: u64,
+    /// Whether its kernel enforces AppArmor profiles.
+    pub has_apparmor: bool,
     /// Profiles of system calls.
     pub seccomp: SeccompOptions,
 }

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{
     SeccompProfile, SecurityContext,
 };
 
+use crate::apparmor;
 use crate::pod::PodExt;
 
 /// Hidden from containers, beside `thermal_throttle` of each processor (`defaultMaskedPaths`).
@@ -87,7 +88,7 @@ pub(super) fn container_security(
             own.seccomp_profile.as_ref().or(of_pod.seccomp_profile.as_ref()),
             seccomp,
         )?),
-        apparmor: apparmor_profile(own.app_armor_profile.as_ref().or(of_pod.app_armor_profile.as_ref()))?,
+        apparmor: apparmor_profile(apparmor::profile(pod, container).as_ref())?,
         capabilities: own.capabilities.as_ref().map(capabilities),
         no_new_privs: own.allow_privilege_escalation == Some(false),
         masked_paths: if unmasked { Vec::new() } else { masked_paths() },
