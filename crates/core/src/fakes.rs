@@ -38,6 +38,7 @@ pub fn container_status(pod_uid: &str, name: &str, attempt: u32) -> ContainerSta
         image_id: String::new(),
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
+        mounts: Vec::new(),
         log_path: PathBuf::new(),
         resources: Resources::default(),
         revision: Revision::default(),

@@ -65,6 +65,9 @@ pub struct Mount {
     pub of_node: bool,
     /// Which mounts are seen on the other side.
     pub propagation: MountPropagation,
+    /// It is given the container's SELinux label, where there is SELinux.
+    #[serde(default)]
+    pub selinux_relabel: bool,
 }
 
 /// A port that a container declares.
@@ -184,6 +187,9 @@ pub struct ContainerStatus {
     pub labels: BTreeMap<String, String>,
     /// Annotations that it was made with.
     pub annotations: BTreeMap<String, String>,
+    /// What of the host it was made to see.
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
     /// The absolute path of its log file.
     pub log_path: PathBuf,
     /// What holds for it now.

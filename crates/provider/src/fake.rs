@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,6 +83,8 @@ struct State {
     made: HashMap<String, usize>,
     sandboxes: BTreeMap<String, Arc<SandboxStatus>>,
     containers: BTreeMap<String, Arc<ContainerStatus>>,
+    /// Where the logs of containers are, by sandbox.
+    log_directories: HashMap<String, PathBuf>,
     images: HashMap<String, Image>,
     image_fs: FsUsage,
     delays: HashMap<Call, Duration>,
@@ -356,6 +359,7 @@ impl RuntimeService for FakeProvider {
             runtime_handler: config.runtime_handler,
             revision: self.revisions.next(),
         });
+        state.log_directories.insert(id.clone(), config.log_directory);
         state.sandboxes.insert(id, status.clone());
         self.emit(Event::Sandbox(status.clone()));
         Ok(status)
@@ -414,6 +418,9 @@ impl RuntimeService for FakeProvider {
         let sandbox = sandbox.ok_or_else(|| Error::not_found(format!("no ready sandbox {sandbox_id}")))?;
         let pod = sandbox.pod.clone();
         let id = state.new_id(name);
+        // Without a log there is no place for it either.
+        let log_directory = state.log_directories.get(sandbox_id).filter(|_| config.log_path != PathBuf::new());
+        let log_path = log_directory.map_or_else(PathBuf::new, |it| it.join(&config.log_path));
         let status = Arc::new(ContainerStatus {
             id: id.clone(),
             sandbox_id: sandbox_id.to_owned(),
@@ -431,7 +438,8 @@ impl RuntimeService for FakeProvider {
             image: config.image,
             labels: config.labels,
             annotations: config.annotations,
-            log_path: config.log_path,
+            mounts: config.mounts,
+            log_path,
             resources: config.resources,
             revision: self.revisions.next(),
         });

@@ -74,6 +74,8 @@ pub struct SandboxConfig {
     pub attempt: u32,
     /// The host name that containers see; empty for the node's.
     pub hostname: String,
+    /// The domain of the pod's host name; empty without one. Its addresses have both names.
+    pub domain: String,
     /// Labels; upstream's `io.kubernetes.pod.*` are among them.
     pub labels: BTreeMap<String, String>,
     /// Annotations of the pod.

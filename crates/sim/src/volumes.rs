@@ -1,11 +1,12 @@
 //! Volumes that come late, fail, and have to be given back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use coracle_core::pod::PodExt;
-use coracle_core::ports::{VolumeError, Volumes};
+use coracle_core::ports::{PodFiles, VolumeError, Volumes};
 use coracle_provider::{DiskStats, EnvVar, Mount};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use parking_lot::Mutex;
@@ -43,6 +44,31 @@ impl SimVolumes {
             return Err(VolumeError::Io(format!("{what} failed")));
         }
         Ok(())
+    }
+}
+
+#[async_trait]
+impl PodFiles for SimVolumes {
+    async fn write_hosts_file(&self, pod_uid: &str, _content: Vec<u8>) -> Result<PathBuf, VolumeError> {
+        Ok(PathBuf::from("/pods").join(pod_uid).join("etc-hosts"))
+    }
+
+    async fn make_termination_log(
+        &self,
+        pod_uid: &str,
+        container: &str,
+        restart_count: u32,
+    ) -> Result<PathBuf, VolumeError> {
+        Ok(PathBuf::from("/pods").join(pod_uid).join(container).join(restart_count.to_string()))
+    }
+
+    async fn read_termination_log(
+        &self,
+        _pod_uid: &str,
+        _file: &Path,
+        _at_most: usize,
+    ) -> Result<Option<Vec<u8>>, VolumeError> {
+        Ok(None)
     }
 }
 

@@ -50,15 +50,41 @@ impl Layout {
         self.pod_dir(uid).join("volumes").join(plugin).join(volume)
     }
 
+    /// The hosts file of a pod.
+    pub(crate) fn hosts_file(&self, uid: &str) -> PathBuf {
+        self.pod_dir(uid).join("etc-hosts")
+    }
+
+    /// What is kept for the containers of a pod.
+    pub(crate) fn containers_dir(&self, uid: &str) -> PathBuf {
+        self.pod_dir(uid).join("containers")
+    }
+
+    /// What is kept for one of them.
+    pub(crate) fn container_dir(&self, uid: &str, container: &str) -> PathBuf {
+        self.containers_dir(uid).join(container)
+    }
+
+    /// Makes the directory of a pod.
+    pub(crate) fn make_pod_dir(&self, uid: &str) -> io::Result<()> {
+        make_private_dir(&self.pod_dir(uid))
+    }
+
+    /// Makes the directory of a container.
+    pub(crate) fn make_container_dir(&self, uid: &str, container: &str) -> io::Result<()> {
+        self.make_pod_dir(uid)?;
+        make_private_dir(&self.containers_dir(uid))?;
+        make_private_dir(&self.container_dir(uid, container))
+    }
+
     /// Makes the directories above the volumes of a pod.
     pub(crate) fn make_parents<'a>(
         &self,
         uid: &str,
         volume_dirs: impl Iterator<Item = &'a Path>,
     ) -> io::Result<()> {
-        let pod_dir = self.pod_dir(uid);
-        make_private_dir(&pod_dir)?;
-        make_private_dir(&pod_dir.join("volumes"))?;
+        self.make_pod_dir(uid)?;
+        make_private_dir(&self.pod_dir(uid).join("volumes"))?;
         volume_dirs.filter_map(Path::parent).try_for_each(make_private_dir)
     }
 

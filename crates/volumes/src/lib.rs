@@ -20,6 +20,7 @@ mod nested;
 mod ownership;
 mod payload;
 mod pod;
+mod pod_files;
 mod privileges;
 mod remove;
 mod retry;

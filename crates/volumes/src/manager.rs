@@ -44,7 +44,7 @@ pub struct Options {
 /// Calls for one pod may be dropped at any time: what a call has begun on disk goes on to its end, and the next call
 /// for that pod waits for it. Calls for different pods do not wait for each other. Needs Linux 5.6 (`openat2`).
 pub struct VolumeManager {
-    layout: Arc<Layout>,
+    pub(crate) layout: Arc<Layout>,
     sources: Sources,
     allow_host_path: bool,
     privileges: Privileges,
@@ -109,7 +109,8 @@ impl VolumeManager {
         volumes.map(|volume| Ok((volume.name.as_str(), self.parse(volume)?))).collect()
     }
 
-    fn mounted(&self, uid: &str) -> Arc<tokio::sync::Mutex<Mounted>> {
+    /// The lock of a pod.
+    pub(crate) fn mounted(&self, uid: &str) -> Arc<tokio::sync::Mutex<Mounted>> {
         self.pods.lock().entry(uid.to_owned()).or_default().clone()
     }
 
@@ -292,7 +293,7 @@ impl Volumes for VolumeManager {
 }
 
 /// Runs work that blocks, to its end even if nobody waits for it any more.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, VolumeError> + Send + 'static,
 ) -> Result<T, VolumeError> {
     let result = tokio::task::spawn_blocking(work).await;

@@ -195,6 +195,7 @@ mod tests {
             image_id: "i@sha256:0".into(),
             labels: Default::default(),
             annotations: Default::default(),
+            mounts: Vec::new(),
             log_path: "/var/log/pods/p/c/3.log".into(),
             resources: Resources { memory_limit_bytes: Some(1), ..Resources::default() },
             revision: Revision::default(),

@@ -23,13 +23,12 @@ pub(super) fn rejection(message: String) -> Rejection {
 
 fn unsupported_feature(pod: &Pod, runs: Option<ArtifactKind>) -> Option<String> {
     let spec = pod.pod_spec();
-    let (is_wasm, is_linux) = (runs == Some(ArtifactKind::Wasm), runs == Some(ArtifactKind::RootFs));
+    let is_wasm = runs == Some(ArtifactKind::Wasm);
     let on = |flag: Option<bool>| flag.unwrap_or(false);
     let pod_level = [
         (is_wasm && on(spec.host_pid), "spec.hostPID"),
         (is_wasm && on(spec.host_ipc), "spec.hostIPC"),
         (is_wasm && on(spec.share_process_namespace), "spec.shareProcessNamespace"),
-        (is_linux && spec.host_aliases.as_ref().is_some_and(|it| !it.is_empty()), "spec.hostAliases"),
         (spec.host_users == Some(false), "spec.hostUsers: false"),
         (spec.resource_claims.as_ref().is_some_and(|c| !c.is_empty()), "spec.resourceClaims"),
         (
@@ -101,7 +100,7 @@ mod tests {
             (json!({ "containers": plain, "hostIPC": true }), true, false),
             (json!({ "containers": plain, "shareProcessNamespace": true }), true, false),
             (json!({ "containers": privileged }), true, false),
-            (json!({ "containers": plain, "hostAliases": aliases }), false, true),
+            (json!({ "containers": plain, "hostAliases": aliases }), false, false),
             (json!({ "containers": plain, "hostUsers": false }), true, true),
             (json!({ "containers": plain }), false, false),
         ];

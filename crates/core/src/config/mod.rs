@@ -17,3 +17,4 @@ pub use merge::{PodOperation, PodUpdate};
 pub use pod_config::{PodConfig, SourcesReady};
 pub use static_pod::{MAX_MANIFEST_BYTES, ManifestOrigin, StaticPod, decode_static_pod, decode_static_pods};
 pub use validation::validate_pod;
+pub(crate) use validation::{is_dns_label, is_dns_subdomain};

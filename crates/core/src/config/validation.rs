@@ -112,12 +112,12 @@ fn check(ok: bool, field: &str, message: impl FnOnce() -> String) -> Result<(), 
 }
 
 /// RFC 1123 label.
-fn is_dns_label(text: &str) -> bool {
+pub(crate) fn is_dns_label(text: &str) -> bool {
     text.len() <= 63 && is_dns_part(text)
 }
 
 /// RFC 1123 subdomain: its labels may be longer, as in upstream's expression.
-fn is_dns_subdomain(text: &str) -> bool {
+pub(crate) fn is_dns_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_dns_part)
 }
 

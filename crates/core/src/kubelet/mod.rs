@@ -255,8 +255,14 @@ impl Kubelet {
     }
 
     /// The status that the API should show now, made from what the runtimes have (`generateAPIPodStatus`).
-    fn generate_api_pod_status(&self, pod: &Arc<Pod>, runtime: &RuntimePod, is_terminal: bool) -> PodStatus {
+    async fn generate_api_pod_status(
+        &self,
+        pod: &Arc<Pod>,
+        runtime: &RuntimePod,
+        is_terminal: bool,
+    ) -> PodStatus {
         let uid = pod.uid();
+        let runtime = &*self.runtime.with_termination_messages(runtime, &self.status_before(pod)).await;
         let old = self.status_before(pod);
         let resizes = self.allocation_manager.conditions();
         if is_terminal {
@@ -286,8 +292,8 @@ impl Kubelet {
     }
 
     /// Generates the status of a pod anew and sets it. Says whether the pod has come to its own end.
-    fn refresh_status(&self, pod: &Arc<Pod>, runtime: &RuntimePod, is_terminal: bool) -> bool {
-        let status = self.generate_api_pod_status(pod, runtime, is_terminal);
+    async fn refresh_status(&self, pod: &Arc<Pod>, runtime: &RuntimePod, is_terminal: bool) -> bool {
+        let status = self.generate_api_pod_status(pod, runtime, is_terminal).await;
         let ended = phase::is_terminal(status.phase.as_deref().unwrap_or_default());
         self.set_pod_status(pod, status);
         ended

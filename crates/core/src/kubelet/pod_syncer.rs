@@ -37,7 +37,7 @@ impl PodSyncer for Kubelet {
         self.update_resize_in_progress(pod, &runtime);
         // One that has ended has a mirror, too: it says how.
         self.mirror_pods.reconcile(pod);
-        if self.refresh_status(pod, &runtime, false) {
+        if self.refresh_status(pod, &runtime, false).await {
             return Ok(true);
         }
         self.active_deadlines.schedule(pod);
@@ -55,7 +55,7 @@ impl PodSyncer for Kubelet {
             self.update_resize_in_progress(pod, &self.pod_cache.get(&pod.uid()));
             // Every step has written the cache: what it came to is told without waiting for an event. Containers that
             // were stopped for their health, and are not to run again, end the pod.
-            ended = self.refresh_status(pod, &self.pod_cache.get(&pod.uid()), false);
+            ended = self.refresh_status(pod, &self.pod_cache.get(&pod.uid()), false).await;
         }
         if restarts_all
             && !result.failed()
@@ -76,7 +76,7 @@ impl PodSyncer for Kubelet {
     ) -> Result<(), SyncError> {
         let pod = &self.allocation_manager.allocated_pod(pod);
         self.active_deadlines.forget(&pod.uid());
-        let mut status = self.generate_api_pod_status(pod, &runtime, false);
+        let mut status = self.generate_api_pod_status(pod, &runtime, false).await;
         if let Some(change) = &pod_status_fn {
             change(&mut status);
         }
@@ -93,7 +93,7 @@ impl PodSyncer for Kubelet {
         }
         self.probe_manager.remove_pod(&pod.uid());
         let stopped = self.verify_stopped(&pod.uid()).await?;
-        self.refresh_status(pod, &stopped, true);
+        self.refresh_status(pod, &stopped, true).await;
         Ok(())
     }
 
@@ -110,7 +110,7 @@ impl PodSyncer for Kubelet {
         let pod = &self.allocation_manager.allocated_pod(pod);
         let uid = pod.uid();
         self.retry_pending_resizes();
-        self.refresh_status(pod, &runtime, true);
+        self.refresh_status(pod, &runtime, true).await;
         self.volumes
             .unmount(&uid)
             .await

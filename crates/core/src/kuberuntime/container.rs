@@ -184,7 +184,7 @@ impl KubeGenericRuntimeManager {
         runtime: &RuntimePod,
     ) -> Result<ContainerConfig, String> {
         let envs = self.make_environment_variables(pod, container, pod_ips).await?;
-        let mounts = self.volumes.container_mounts(pod, container, &envs).await.map_err(|e| e.to_string())?;
+        let mounts = self.make_mounts(pod, container, restart_count, &envs, sandbox).await?;
         let (linux, sandbox_config) =
             self.linux_container(pod, container, &image_ref, sandbox, runtime).await?;
         let image = container.image.clone().unwrap_or_default();

@@ -114,6 +114,16 @@ pub(super) fn container_hash_annotation(annotations: &BTreeMap<String, String>) 
     u32::from_str_radix(annotations.get(CONTAINER_HASH)?, 16).ok()
 }
 
+/// Where a container was to leave a message; empty for nowhere.
+pub(super) fn termination_message_path_annotation(annotations: &BTreeMap<String, String>) -> &str {
+    annotations.get(CONTAINER_TERMINATION_MESSAGE_PATH).map_or("", String::as_str)
+}
+
+/// Where its message comes from.
+pub(super) fn termination_message_policy_annotation(annotations: &BTreeMap<String, String>) -> &str {
+    annotations.get(CONTAINER_TERMINATION_MESSAGE_POLICY).map_or("", String::as_str)
+}
+
 /// The restart count that a container was made with.
 pub(super) fn restart_count_annotation(annotations: &BTreeMap<String, String>) -> Option<u32> {
     annotations.get(CONTAINER_RESTART_COUNT)?.parse().ok()

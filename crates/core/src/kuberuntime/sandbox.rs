@@ -9,15 +9,13 @@ use coracle_provider::{
 };
 use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod};
 
+use super::hostname::PodHostname;
 use super::labels;
 use super::manager::KubeGenericRuntimeManager;
 use super::sync_result::{SyncFailure, reason};
 use crate::metrics::{self, runtime_operation};
 use crate::pod::PodExt;
 use crate::recorder;
-
-/// The longest host name that Linux takes (`hostnameMaxLen`).
-const HOSTNAME_MAX: usize = 63;
 
 impl KubeGenericRuntimeManager {
     /// Makes the sandbox of a pod (`createPodSandbox`).
@@ -52,10 +50,12 @@ impl KubeGenericRuntimeManager {
         runtime_handler: String,
         provider: &dyn Provider,
     ) -> Result<SandboxConfig, coracle_provider::Error> {
+        let (hostname, domain) = self.names(pod).map_err(coracle_provider::Error::invalid)?;
         let mut config = SandboxConfig {
             pod: pod.pod_ref(),
             attempt,
-            hostname: if pod.is_host_network() { String::new() } else { hostname(pod) },
+            hostname,
+            domain,
             labels: labels::pod_labels(pod),
             annotations: pod.metadata.annotations.clone().unwrap_or_default(),
             log_directory: pod_log_directory(&self.options.pod_logs_dir, pod),
@@ -71,6 +71,16 @@ impl KubeGenericRuntimeManager {
         }
         Ok(config)
     }
+
+    /// The host name for the kernel, and the domain; a pod on the node's network has neither.
+    fn names(&self, pod: &Pod) -> Result<(String, String), String> {
+        if pod.is_host_network() {
+            return Ok(Default::default());
+        }
+        let name = PodHostname::of(pod, &self.dns.cluster_domain)?;
+        let as_fqdn = pod.pod_spec().set_hostname_as_fqdn.unwrap_or(false);
+        Ok((name.for_kernel(as_fqdn)?, name.domain))
+    }
 }
 
 /// The folder of a pod's logs (`BuildPodLogsDirectory`).
@@ -81,15 +91,6 @@ pub(super) fn pod_log_directory(root: &Path, pod: &Pod) -> PathBuf {
 /// How that folder is called.
 pub(super) fn pod_log_folder_name(namespace: &str, name: &str, uid: &str) -> String {
     format!("{namespace}_{name}_{uid}")
-}
-
-/// `spec.hostname`, else the pod's name, cut so that Linux takes it (`truncatePodHostnameIfNeeded`).
-fn hostname(pod: &Pod) -> String {
-    let own = pod.pod_spec().hostname.as_deref().filter(|h| !h.is_empty());
-    let name = own.unwrap_or(pod.name());
-    let end =
-        name.char_indices().map(|(i, c)| i + c.len_utf8()).take_while(|end| *end <= HOSTNAME_MAX).last();
-    name[..end.unwrap_or(0)].trim_end_matches(['-', '.']).to_owned()
 }
 
 fn host_aliases(pod: &Pod) -> Result<Vec<HostAlias>, coracle_provider::Error> {
@@ -139,18 +140,4 @@ pub(super) fn protocol(port: &ContainerPort) -> Protocol {
 fn parse_ip(field: &str, text: &str) -> Result<IpAddr, coracle_provider::Error> {
     text.parse()
         .map_err(|_| coracle_provider::Error::invalid(format!("{field}: {text:?} is not an IP address")))
-}
-
-#[cfg(test)]
-mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-
-    use super::*;
-
-    #[test]
-    fn a_long_name_is_cut_to_a_valid_hostname() {
-        let name = format!("{}-{}", "a".repeat(62), "tail");
-        let metadata = ObjectMeta { name: Some(name), ..ObjectMeta::default() };
-        assert_eq!(hostname(&Pod { metadata, ..Pod::default() }), "a".repeat(62));
-    }
 }

@@ -56,6 +56,7 @@ pub fn running(pod: &Pod, container: &Container) -> RuntimeContainer {
         image_id: String::new(),
         labels: Default::default(),
         annotations: labels::container_annotations(container, pod, 0),
+        mounts: Vec::new(),
         log_path: Default::default(),
         resources: Default::default(),
         revision: Default::default(),

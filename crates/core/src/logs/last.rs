@@ -31,14 +31,15 @@ struct End {
 impl End {
     fn into_text(self) -> String {
         let cut = self.content.len().saturating_sub(self.limit);
-        let mut kept = &self.content[cut..];
-        if cut > 0 {
-            let is_continuation = |byte: &u8| byte & 0b1100_0000 == 0b1000_0000;
-            let broken = kept.iter().take(3).take_while(|byte| is_continuation(byte)).count();
-            kept = &kept[broken..];
-        }
-        String::from_utf8_lossy(kept).into_owned()
+        text_of_end(&self.content[cut..])
     }
+}
+
+/// The end of a text that may have been cut within a character. Bytes that are no UTF-8 are replaced.
+pub(crate) fn text_of_end(content: &[u8]) -> String {
+    let is_continuation = |byte: &&u8| **byte & 0b1100_0000 == 0b1000_0000;
+    let broken = content.iter().take(3).take_while(is_continuation).count();
+    String::from_utf8_lossy(&content[broken..]).into_owned()
 }
 
 impl LogSink for End {

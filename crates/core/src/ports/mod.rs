@@ -6,6 +6,7 @@ mod error;
 mod mirror;
 mod node;
 mod objects;
+mod pod_files;
 mod probe;
 mod server;
 mod sink;
@@ -18,6 +19,7 @@ pub use error::ApiError;
 pub use mirror::MirrorClient;
 pub use node::{NodeStatusSource, NodeUsageSource};
 pub use objects::{ObjectKey, ObjectKind, ObjectReader, ServiceAccounts, TokenIssuer};
+pub use pod_files::PodFiles;
 pub use probe::{
     GrpcCheck, HookError, HttpGet, MAX_PROBE_OUTPUT, ProbeOutcome, ProbeTransport, Scheme, TcpConnect,
 };

@@ -6,6 +6,8 @@ use async_trait::async_trait;
 use coracle_provider::{DiskStats, EnvVar, Mount};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
+use super::PodFiles;
+
 /// Why a volume is not there.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum VolumeError {
@@ -22,7 +24,7 @@ pub enum VolumeError {
 
 /// Mounts and unmounts. Calls for one pod come from its worker, one at a time.
 #[async_trait]
-pub trait Volumes: Send + Sync {
+pub trait Volumes: PodFiles {
     /// Says whether every volume of the pod is of a kind that is supported; a message that names the first that is not.
     fn check(&self, pod: &Pod) -> Result<(), String>;
 

@@ -8,6 +8,7 @@ mod empty_dir_limits;
 mod events;
 mod eviction;
 mod hooks;
+mod mounts;
 mod probes;
 mod resize;
 mod restart;

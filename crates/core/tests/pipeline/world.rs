@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,9 +18,7 @@ use coracle_core::machine::{FileSystem, NodeUsage};
 use coracle_core::pod::{PodExt, PodUid};
 use coracle_core::pod_workers::PodWorkersOptions;
 use coracle_core::ports::{
-    ApiError, EventRecord, EventSink, GrpcCheck, HookError, HttpGet, MirrorClient, NodeUsageSource,
-    ObjectKey, ObjectKind, ObjectReader, PodSource, ProbeOutcome, ProbeTransport, SourceKind, SourceUpdate,
-    StatusSink, StatusUpdate, TcpConnect, VolumeError, Volumes,
+    ApiError, EventRecord, EventSink, GrpcCheck, HookError, HttpGet, MirrorClient, NodeUsageSource, ObjectKey, ObjectKind, ObjectReader, PodFiles, PodSource, ProbeOutcome, ProbeTransport, SourceKind, SourceUpdate, StatusSink, StatusUpdate, TcpConnect, VolumeError, Volumes,
 };
 use coracle_core::providers::{Providers, RegisteredProvider};
 use coracle_core::recorder::Recorder;
@@ -55,6 +53,10 @@ pub struct FakeApi {
     mounted: Mutex<HashMap<String, usize>>,
     /// Bytes that empty directories have, by volume.
     pub used_bytes: Mutex<HashMap<String, u64>>,
+    /// Hosts files, by pod.
+    pub hosts_files: Mutex<HashMap<String, String>>,
+    /// Where containers were told to leave a message, and what is there.
+    pub termination_logs: Mutex<BTreeMap<PathBuf, Vec<u8>>>,
 }
 
 impl FakeApi {
@@ -73,6 +75,8 @@ impl FakeApi {
             mirrors_created: Mutex::default(),
             mounted: Mutex::default(),
             used_bytes: Mutex::default(),
+            hosts_files: Mutex::default(),
+            termination_logs: Mutex::default(),
         })
     }
 
@@ -249,6 +253,33 @@ impl ObjectReader for FakeApi {
     fn unregister_pod(&self, _pod: &Pod) {}
     fn changes(&self) -> broadcast::Receiver<ObjectKey> {
         self.objects.subscribe()
+    }
+}
+
+#[async_trait]
+impl PodFiles for FakeApi {
+    async fn write_hosts_file(&self, uid: &str, content: Vec<u8>) -> Result<PathBuf, VolumeError> {
+        self.hosts_files.lock().insert(uid.to_owned(), String::from_utf8(content).unwrap());
+        Ok(PathBuf::from(format!("/pods/{uid}/etc-hosts")))
+    }
+    async fn make_termination_log(
+        &self,
+        uid: &str,
+        container: &str,
+        restart_count: u32,
+    ) -> Result<PathBuf, VolumeError> {
+        let path = PathBuf::from(format!("/pods/{uid}/containers/{container}/{restart_count}"));
+        self.termination_logs.lock().insert(path.clone(), Vec::new());
+        Ok(path)
+    }
+    async fn read_termination_log(
+        &self,
+        _uid: &str,
+        file: &Path,
+        at_most: usize,
+    ) -> Result<Option<Vec<u8>>, VolumeError> {
+        let logs = self.termination_logs.lock();
+        Ok(logs.get(file).map(|log| log[log.len().saturating_sub(at_most)..].to_vec()))
     }
 }
 
@@ -452,6 +483,13 @@ impl World {
         let kubelet = Kubelet::new(options, deps, config.sources_ready());
         let (updates, sources) = config.start();
         (kubelet, updates, sources)
+    }
+
+    /// Writes the log of a container, in CRI's format.
+    pub fn write_log(&self, uid: &str, container: &str, restarts: u32, content: &str) {
+        let folder = self.folder.path().join(format!("ns_{uid}_{uid}")).join(container);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(format!("{restarts}.log")), content).unwrap();
     }
 
     pub fn kubelet(&self) -> &Kubelet {

@@ -5,6 +5,7 @@ mod disk;
 mod manager;
 mod mounts;
 mod ownership;
+mod pod_files;
 mod refusals;
 mod subpath;
 mod support;

@@ -63,9 +63,27 @@ fn mount(mount: &Mount) -> Result<cri::Mount> {
         container_path: mount.container_path.clone(),
         host_path: path_text(&mount.host_path)?,
         readonly: mount.read_only,
+        selinux_relabel: mount.selinux_relabel,
         propagation: propagation.into(),
         ..cri::Mount::default()
     })
+}
+
+/// A mount as the runtime was told.
+fn mount_status(mount: cri::Mount) -> Mount {
+    let propagation = match mount.propagation() {
+        cri::MountPropagation::PropagationPrivate => MountPropagation::Private,
+        cri::MountPropagation::PropagationHostToContainer => MountPropagation::HostToContainer,
+        cri::MountPropagation::PropagationBidirectional => MountPropagation::Bidirectional,
+    };
+    Mount {
+        container_path: mount.container_path,
+        host_path: mount.host_path.into(),
+        read_only: mount.readonly,
+        propagation,
+        selinux_relabel: mount.selinux_relabel,
+        ..Mount::default()
+    }
 }
 
 /// `calculateLinuxResources`. A request that is not there is the limit; without a period there are no CPU limits
@@ -150,6 +168,7 @@ pub(crate) fn container_status(
         image_id: status.image_ref,
         labels: status.labels.into_iter().collect(),
         annotations: status.annotations.into_iter().collect(),
+        mounts: status.mounts.into_iter().map(mount_status).collect(),
         log_path: status.log_path.into(),
         resources: linux.as_ref().map(resources).unwrap_or_default(),
         revision: Revision::default(),

@@ -41,6 +41,7 @@ fn container(id: &str, state: ContainerState) -> ContainerStatus {
         image_id: String::new(),
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
+        mounts: Vec::new(),
         log_path: "/log".into(),
         resources: Resources::default(),
         revision: Revision::default(),

@@ -67,8 +67,8 @@ impl Names {
         for alias in &config.host_aliases {
             alias.hostnames.iter().for_each(|name| add(name, alias.ip));
         }
-        if !config.hostname.is_empty() {
-            own.iter().for_each(|ip| add(&config.hostname, *ip));
+        for name in own_names(config) {
+            own.iter().for_each(|ip| add(&name, *ip));
         }
         Self { dns: config.dns.clone(), fixed, place: place.clone(), resolver: IdleCell::default() }
     }
@@ -96,6 +96,18 @@ impl Names {
         addresses.sort_by_key(|ip| ip.is_ipv4() != is_v4);
         if addresses.is_empty() { Err(LookupError::NotFound) } else { Ok(addresses) }
     }
+}
+
+/// What the pod is called: with its domain, and without.
+fn own_names(config: &SandboxConfig) -> Vec<String> {
+    let SandboxConfig { hostname, domain, .. } = config;
+    if hostname.is_empty() || domain.is_empty() {
+        return Some(hostname.clone()).filter(|name| !name.is_empty()).into_iter().collect();
+    }
+    // The host name has the domain already if the pod wants that.
+    let short = hostname.strip_suffix(domain.as_str()).and_then(|name| name.strip_suffix('.'));
+    let short = short.unwrap_or(hostname);
+    vec![format!("{short}.{domain}"), short.to_owned()]
 }
 
 fn classify(error: &NetError) -> LookupError {
@@ -267,6 +279,16 @@ mod tests {
         let config = SandboxConfig { hostname: "web".into(), ..SandboxConfig::default() };
         let names = Names::new(&config, &pod);
         assert_eq!(names.resolve_locally("web"), Some(ips.clone()));
+        assert_eq!(names.resolve_locally("web.sub.ns.svc.x"), None);
+        // With its domain it has two names, whichever of them the kernel is told.
+        for hostname in ["web", "web.sub.ns.svc.x"] {
+            let (hostname, domain) = (hostname.into(), "sub.ns.svc.x".into());
+            let config = SandboxConfig { hostname, domain, ..SandboxConfig::default() };
+            let names = Names::new(&config, &pod);
+            for name in ["web", "web.sub.ns.svc.x"] {
+                assert_eq!(names.resolve_locally(name), Some(ips.clone()));
+            }
+        }
         let localhosts = vec![Ipv4Addr::LOCALHOST.into(), std::net::Ipv6Addr::LOCALHOST.into()];
         assert_eq!(names.resolve_locally("localhost"), Some(localhosts));
         assert_eq!(strategy(&pod), LookupIpStrategy::Ipv4AndIpv6);

@@ -217,6 +217,7 @@ fn new_status(
         image_id,
         labels: config.labels.clone(),
         annotations: config.annotations.clone(),
+        mounts: config.mounts.clone(),
         log_path,
         resources: config.resources.clone(),
         revision: Revision::default(),
