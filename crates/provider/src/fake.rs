@@ -419,7 +419,8 @@ impl RuntimeService for FakeProvider {
         let pod = sandbox.pod.clone();
         let id = state.new_id(name);
         // Without a log there is no place for it either.
-        let log_directory = state.log_directories.get(sandbox_id).filter(|_| config.log_path != PathBuf::new());
+        let log_directory =
+            state.log_directories.get(sandbox_id).filter(|_| config.log_path != PathBuf::new());
         let log_path = log_directory.map_or_else(PathBuf::new, |it| it.join(&config.log_path));
         let status = Arc::new(ContainerStatus {
             id: id.clone(),

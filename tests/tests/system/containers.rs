@@ -159,6 +159,46 @@ fn linux_containers_and_wasm_run_side_by_side() {
 }
 
 #[test]
+fn containers_know_names_and_leave_last_words() {
+    let bed = Bed::new("words");
+    let more = json!({
+        "restartPolicy": "Never", "hostname": "web-0", "subdomain": "web", "setHostnameAsFQDN": true,
+        "hostAliases": [{ "ip": "192.0.2.7", "hostnames": ["db", "db.example"] }],
+        "securityContext": { "runAsUser": 1234 },
+    });
+    bed.create("says", "cat /etc/hosts; busybox hostname; echo bye > /dev/termination-log; exit 3", &more);
+    let pod = until_phase(&bed.cluster, "says", "Failed");
+    let ended = &status_of(&pod, "main")["state"]["terminated"];
+    assert_eq!((&ended["exitCode"], &ended["message"]), (&json!(3), &json!("bye\n")), "{ended}");
+    let logs = bed.cluster.kubectl.run(&["logs", "says"]).unwrap();
+    let lines: Vec<_> = logs.lines().collect();
+    assert_eq!(lines[0], "# Kubernetes-managed hosts file.", "{logs}");
+    let own = format!("{}\tweb-0.web.", pod_ip(&pod));
+    assert!(lines.iter().any(|line| line.starts_with(&own) && line.ends_with("\tweb-0")), "{logs}");
+    assert!(lines.contains(&"192.0.2.7\tdb\tdb.example"), "{logs}");
+    assert!(lines.last().unwrap().starts_with("web-0.web."), "{logs}");
+
+    // One that says nothing is known by its log, and what it said before it was started again is kept.
+    let containers = json!([{
+        "name": "main", "image": bed.image, "args": ["echo out of luck; exit 1"],
+        "terminationMessagePath": "/tmp/last", "terminationMessagePolicy": "FallbackToLogsOnError",
+    }]);
+    bed.create("again", "", &json!({ "containers": containers }));
+    until(&bed.cluster, "again", "its log is shown", |pod| {
+        status_of(pod, "main")["lastState"]["terminated"]["message"] == "out of luck\n"
+    });
+    // On the node's network the names are the node's, and nothing that the container does changes those.
+    let before = fs::read("/etc/hosts").unwrap();
+    let more = json!({ "restartPolicy": "Never", "hostNetwork": true });
+    bed.create("on-node", "busybox head -n 1 /etc/hosts; echo x > /etc/hosts", &more);
+    assert_eq!(
+        output_of(&bed.cluster, "on-node").trim_end(),
+        "# Kubernetes-managed hosts file (host network)."
+    );
+    assert_eq!(fs::read("/etc/hosts").unwrap(), before);
+}
+
+#[test]
 fn a_container_outlives_the_agent_and_the_daemon() {
     let mut bed = Bed::new("outlives");
     bed.create("stays", "sleep 1000000", &json!({}));
@@ -177,12 +217,11 @@ fn a_container_outlives_the_agent_and_the_daemon() {
 #[test]
 fn what_is_not_there_for_containers_is_refused_by_name() {
     let bed = Bed::new("refused");
-    let aliases = json!({ "hostAliases": [{ "ip": "10.0.0.1", "hostnames": ["a"] }] });
-    bed.create("aliases", "sleep 1", &aliases);
-    let pod = until_phase(&bed.cluster, "aliases", "Failed");
+    bed.create("users", "sleep 1", &json!({ "hostUsers": false }));
+    let pod = until_phase(&bed.cluster, "users", "Failed");
     assert_eq!(pod["status"]["reason"], "PodFeatureUnsupported");
     let message = pod["status"]["message"].as_str().unwrap();
-    assert!(message.contains("spec.hostAliases is not supported"), "{message}");
+    assert!(message.contains("spec.hostUsers: false is not supported"), "{message}");
     // A program that is not there is told, and tried again later.
     let containers = json!([{ "name": "main", "image": bed.image, "command": ["/no-such-program"] }]);
     bed.create("missing", "", &json!({ "containers": containers }));

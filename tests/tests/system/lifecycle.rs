@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use coracle_tests::cluster::Cluster;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{
     ask, container, create, output_of, pod_ip, restarts, serve, soon, spec, status_of, until, until_event,
-    until_phase, until_ready,
+    until_phase, until_ready, waits_for,
 };
 
 #[test]
@@ -36,6 +36,34 @@ fn a_command_fails_and_says_how() {
     assert_eq!(status_of(&seven, "main")["state"]["terminated"]["reason"], "Error");
     let trap = until_phase(&cluster, "trap", "Failed");
     assert_ne!(status_of(&trap, "main")["state"]["terminated"]["exitCode"], 0);
+}
+
+#[test]
+fn a_container_leaves_last_words_and_knows_its_pods_names() {
+    let cluster = Cluster::new("last-words").unwrap();
+    let message = |pod: &Value, state: &str| status_of(pod, "main")[state]["terminated"]["message"].clone();
+    for guest in ["files", "files-p2", "files-p3"] {
+        let words = ["cat", "/etc/hosts", "write", "/dev/termination-log", "bye", "cat", "/none"];
+        let mut says = spec(&cluster, "Never", &json!([container("main", guest, &words)]));
+        says["hostname"] = json!("web-0");
+        says["subdomain"] = json!("web");
+        says["hostAliases"] = json!([{ "ip": "192.0.2.7", "hostnames": ["db", "db.example"] }]);
+        says["securityContext"] = json!({ "runAsUser": 1234 });
+        create(&cluster, guest, &says);
+        let pod = until_phase(&cluster, guest, "Failed");
+        assert_eq!(message(&pod, "state"), "bye", "{guest}");
+        let logs = cluster.kubectl.run(&["logs", guest]).unwrap();
+        assert!(logs.starts_with("# Kubernetes-managed hosts file.\n"), "{logs}");
+        assert!(logs.contains(&format!("\n{}\tweb-0.web.", pod_ip(&pod))), "{logs}");
+        assert!(logs.contains("\n192.0.2.7\tdb\tdb.example\n"), "{logs}");
+    }
+    // One that says nothing is known by its log, and what it said before it was started again is kept.
+    let mut quiet = container("main", "files", &["cat", "/none"]);
+    quiet["terminationMessagePolicy"] = json!("FallbackToLogsOnError");
+    create(&cluster, "quiet", &spec(&cluster, "Always", &json!([quiet])));
+    let pod = until(&cluster, "quiet", "it waits", |pod| waits_for(pod, "main") == "CrashLoopBackOff");
+    let said = message(&pod, "lastState");
+    assert!(said.as_str().is_some_and(|said| said.starts_with("cat /none: ")), "{said}");
 }
 
 #[test]

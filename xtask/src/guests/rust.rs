@@ -31,6 +31,7 @@ const GUESTS: &[(&str, &str, &str, &str)] = &[
     ("http", "http", P2, "http"),
     // There is no target for WASI 0.3 yet: the standard library is that of 0.2, what is exported is of 0.3.
     ("command-p3", "command_p3", P2, "command-p3"),
+    ("files-p3", "files_p3", P2, "files-p3"),
     ("http-p3", "http_p3", P2, "http-p3"),
     ("sockets-p3", "sockets_p3", P2, "sockets-p3"),
 ];

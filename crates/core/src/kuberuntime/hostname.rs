@@ -92,7 +92,8 @@ mod tests {
     #[test]
     fn name_and_domain_are_upstreams() {
         let domain = "my-subdomain.default.svc.cluster.local";
-        let all = json!({ "hostname": "custom", "subdomain": "my-subdomain", "hostnameOverride": "override" });
+        let all =
+            json!({ "hostname": "custom", "subdomain": "my-subdomain", "hostnameOverride": "override" });
         let long = "a".repeat(65);
         let cases = [
             ("test-pod", json!({}), ("test-pod", "")),
@@ -151,7 +152,7 @@ mod tests {
         assert_eq!(kernel(short, "", true).as_deref(), Ok(short));
         assert_eq!(kernel(short, domain, false).as_deref(), Ok(short));
         assert_eq!(kernel(short, domain, true).as_deref(), Ok("test.pod.hostname.svc.subdomain.local"));
-        let long = vec!["1234567"; 7].join(".");
+        let long = ["1234567"; 7].join(".");
         assert_eq!(kernel("1234567.1234567", &long, false).as_deref(), Ok("1234567.1234567"));
         assert!(kernel("1234567.1234567", &long, true).unwrap_err().contains("71 characters requested"));
     }

@@ -55,15 +55,18 @@ fn of_aliases(aliases: &[HostAlias]) -> String {
 mod tests {
     use super::*;
 
-    fn aliases(list: &[(&str, &[&str])]) -> Vec<HostAlias> {
-        let alias = |(ip, names): &(&str, &[&str])| HostAlias {
+    /// An address and its names.
+    type Alias = (&'static str, &'static [&'static str]);
+
+    fn aliases(list: &[Alias]) -> Vec<HostAlias> {
+        let alias = |(ip, names): &Alias| HostAlias {
             ip: (*ip).to_owned(),
             hostnames: Some(names.iter().map(|name| (*name).to_owned()).collect()),
         };
         list.iter().map(alias).collect()
     }
 
-    const TWO: [(&str, &[&str]); 2] =
+    const TWO: [Alias; 2] =
         [("123.45.67.89", &["foo", "bar", "baz"]), ("10.78.90.123", &["park", "doo", "boo"])];
     const ADDED: &str = "\n# Entries added by HostAliases.\n123.45.67.89\tfoo\tbar\tbaz\n";
     const ADDED_TOO: &str = "10.78.90.123\tpark\tdoo\tboo\n";
@@ -75,7 +78,7 @@ mod tests {
                     ::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\n\
                     fe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n";
         let one = "203.0.113.1\tpodFoo.domainFoo\tpodFoo\n";
-        let cases: [(&[&str], &str, &[(&str, &[&str])], String); 5] = [
+        let cases: [(&[&str], &str, &[Alias], String); 5] = [
             (&["123.45.67.89"], "", &[], "123.45.67.89\tpodFoo\n".to_owned()),
             (&["203.0.113.1"], "domainFoo", &[], one.to_owned()),
             (&["203.0.113.1"], "domainFoo", &TWO[..1], [one, ADDED].concat()),
@@ -100,7 +103,7 @@ mod tests {
     fn a_pod_on_the_nodes_network_has_the_nodes_names() {
         let node = "# hosts file for testing.\n127.0.0.1\tlocalhost\n123.45.67.89\tsome.domain\n";
         let head = "# Kubernetes-managed hosts file (host network).\n";
-        let cases: [(&[(&str, &[&str])], String); 3] =
+        let cases: [(&[Alias], String); 3] =
             [(&[], String::new()), (&TWO[..1], ADDED.to_owned()), (&TWO, [ADDED, ADDED_TOO].concat())];
         for (added, expected) in cases {
             let content = String::from_utf8(node_hosts(node.as_bytes(), &aliases(added))).unwrap();

@@ -17,10 +17,10 @@ mod watch;
 mod writer;
 
 pub use error::ReadLogsError;
+pub(crate) use last::text_of_end;
 pub use last::{
     MAX_CONTAINER_TERMINATION_MESSAGE_LOG_LENGTH, MAX_CONTAINER_TERMINATION_MESSAGE_LOG_LINES, read_last,
 };
-pub(crate) use last::text_of_end;
 pub use line::LogStream;
 pub use options::LogOptions;
 pub use read::read_logs;

@@ -1,28 +1,26 @@
-//! What guests do with files: whose they are, where they end, and what becomes of those that hang.
+//! What guests do with files: where they end, and what becomes of those that hang.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use coracle_provider::{
-    ContainerConfig, ContainerState, DnsConfig, ErrorKind, Mount, RuntimeService, StreamingService,
-};
+use coracle_provider::{ContainerConfig, ContainerState, Mount, RuntimeService, StreamingService};
 
 use crate::client::Client;
 use crate::support::{Host, guest, log, strings, unique, within, written};
 
-/// Both kinds of guests that know files.
-const GUESTS: [&str; 2] = ["files", "files-p2"];
+/// All kinds of guests that know files.
+pub(crate) const GUESTS: [&str; 3] = ["files", "files-p2", "files-p3"];
 
-fn mount(host_path: &Path, container_path: &str) -> Mount {
+pub(crate) fn mount(host_path: &Path, container_path: &str) -> Mount {
     Mount { container_path: container_path.into(), host_path: host_path.into(), ..Mount::default() }
 }
 
 /// A folder that everybody may write to.
-fn open_folder(host: &Host, name: &str) -> PathBuf {
+pub(crate) fn open_folder(host: &Host, name: &str) -> PathBuf {
     let folder = host.folder.path().join(name);
     fs::create_dir_all(&folder).unwrap();
     fs::set_permissions(&folder, Permissions::from_mode(0o777)).unwrap();
@@ -46,68 +44,14 @@ fn let_go(fifo: &Path) {
 }
 
 /// The exit code of a guest that works on files with a mount at /v.
-async fn exit_code(
-    host: &Host,
-    module: &str,
-    folder: &Path,
-    args: &[&str],
-    user: Option<(i64, &[i64])>,
-) -> i32 {
+async fn exit_code(host: &Host, module: &str, folder: &Path, args: &[&str]) -> i32 {
     let ended = host
         .run_to_end(&guest(module), |c| {
             c.args = strings(args);
             c.mounts = vec![mount(folder, "/v")];
-            become_user(c, user);
         })
         .await;
     ended.exit_code
-}
-
-fn become_user(config: &mut ContainerConfig, user: Option<(i64, &[i64])>) {
-    if let Some((uid, groups)) = user {
-        config.linux.security.run_as_user = Some(uid);
-        config.linux.security.supplemental_groups = groups.into();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn files_are_those_of_the_container_s_user() {
-    let host = Host::start().await;
-    let is_root = rustix::process::geteuid().is_root();
-    for module in GUESTS {
-        let folder = open_folder(&host, module);
-        let file = |name: &str, mode| {
-            fs::write(folder.join(name), "content").unwrap();
-            fs::set_permissions(folder.join(name), Permissions::from_mode(mode)).unwrap();
-        };
-        file("private", 0o600);
-        file("of-group", 0o640);
-        if is_root {
-            // As volumes are given to fsGroup.
-            chown(&folder, None, Some(4321)).unwrap();
-            fs::set_permissions(&folder, Permissions::from_mode(0o2777)).unwrap();
-            chown(folder.join("of-group"), None, Some(4321)).unwrap();
-        }
-        let user = Some((1234, &[4321][..]));
-        let run = async |args: &[&str], user| exit_code(&host, module, &folder, args, user).await;
-        assert_eq!(run(&["write", "/v/new", "x"], user).await, 0);
-        let meta = fs::metadata(folder.join("new")).unwrap();
-        if !is_root {
-            // Nothing can be given to others, and nothing of others can be had.
-            assert_eq!(meta.uid(), rustix::process::geteuid().as_raw());
-            continue;
-        }
-        assert_eq!((meta.uid(), meta.gid()), (1234, 4321), "{module}");
-        assert_eq!(run(&["cat", "/v/of-group"], user).await, 0);
-        assert_eq!(run(&["cat", "/v/of-group"], Some((1234, &[]))).await, 1);
-        assert_eq!(run(&["cat", "/v/private"], user).await, 1);
-        assert_eq!(run(&["write", "/v/private", "x"], user).await, 1);
-        assert_eq!(run(&["cat", "/v/private"], None).await, 0, "root, as in any container");
-        assert_eq!(run(&["write", "/v/by-root", "x"], None).await, 0);
-        assert_eq!(fs::metadata(folder.join("by-root")).unwrap().uid(), 0);
-    }
-    let own = fs::metadata("/proc/thread-self").unwrap();
-    assert_eq!(own.uid(), rustix::process::geteuid().as_raw(), "the process itself is who it was");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,8 +74,7 @@ async fn a_hung_mount_holds_up_its_own_container_only() {
     }
     tokio::time::sleep(Duration::from_millis(100)).await;
     for module in GUESTS {
-        let code =
-            within(exit_code(&host, module, &folder, &["cat", "/v/file", "write", "/v/x", "y"], None)).await;
+        let code = within(exit_code(&host, module, &folder, &["cat", "/v/file", "write", "/v/x", "y"])).await;
         assert_eq!(code, 0, "{module}");
     }
     for container in &hung {
@@ -220,12 +163,12 @@ async fn a_guest_stays_in_its_folders() {
             &["rename", "/v/folder/secret", "/v/moved"],
             &["rm", "/v/folder/secret"],
         ] {
-            assert_eq!(exit_code(&host, module, &folder, attempt, None).await, 1, "{module} {attempt:?}");
+            assert_eq!(exit_code(&host, module, &folder, attempt).await, 1, "{module} {attempt:?}");
             let _ = fs::remove_file(folder.join("linked"));
         }
         let left: Vec<_> = fs::read_dir(&outside).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["secret"]);
-        assert_eq!(exit_code(&host, module, &folder, &["write", "/v/deep/up/x", "y"], None).await, 1);
+        assert_eq!(exit_code(&host, module, &folder, &["write", "/v/deep/up/x", "y"]).await, 1);
     }
 }
 
@@ -252,7 +195,7 @@ async fn a_folder_that_becomes_a_link_while_it_is_opened_leads_nowhere() {
         })
     };
     for module in GUESTS {
-        let code = exit_code(&host, module, &folder, &["never", "/v/d/file", "secret"], None).await;
+        let code = exit_code(&host, module, &folder, &["never", "/v/d/file", "secret"]).await;
         assert_eq!(code, 0, "{module}");
     }
     assert!(racing.load(Ordering::Relaxed));
@@ -289,44 +232,6 @@ async fn mounts_lie_in_one_another_and_each_is_what_it_is() {
     assert_eq!(fs::read_to_string(inner.join("file")).unwrap(), "inner");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn resolv_conf_says_what_the_pod_asks() {
-    let host = Host::start().await;
-    let mut config = host.sandbox_config(&unique());
-    config.dns = DnsConfig {
-        servers: strings(&["192.0.2.10"]),
-        searches: strings(&["ns.svc.cluster.local", "cluster.local"]),
-        options: strings(&["ndots:5"]),
-    };
-    let sandbox = host.provider.run_sandbox(config).await.unwrap();
-    let config = ContainerConfig {
-        name: "c".into(),
-        image_ref: host.pull(&guest("files")).await.unwrap(),
-        args: strings(&["cat", "/etc/resolv.conf"]),
-        log_path: "c/0.log".into(),
-        ..ContainerConfig::default()
-    };
-    let container = host.provider.create_container(&sandbox.id, config).await.unwrap();
-    host.provider.start_container(&container.id).await.unwrap();
-    let expected = ["search ns.svc.cluster.local cluster.local", "nameserver 192.0.2.10", "options ndots:5"];
-    let ended = host.end_of(&container).await;
-    assert_eq!(log(&ended), expected.map(|line| format!("stdout F {line}")));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_user_that_has_only_a_name_is_refused() {
-    let host = Host::start().await;
-    let named = |c: &mut ContainerConfig| c.linux.security.run_as_username = "www-data".into();
-    let created = host.try_create(&guest("files"), named).await;
-    if rustix::process::geteuid().is_root() {
-        let error = created.unwrap_err();
-        assert_eq!(error.kind, ErrorKind::InvalidArgument);
-        assert!(error.message.contains("\"www-data\"") && error.message.contains("runAsUser"), "{error}");
-    } else {
-        created.unwrap();
-    }
-}
-
 /// Containers with threads of their own for files are polled in another context than others: it has to have everything.
 #[tokio::test(flavor = "multi_thread")]
 async fn sockets_clocks_and_requests_work_beside_a_container_s_own_threads() {
@@ -335,7 +240,7 @@ async fn sockets_clocks_and_requests_work_beside_a_container_s_own_threads() {
     fs::write(folder.join("file"), "content").unwrap();
     let own = |c: &mut ContainerConfig| {
         c.mounts = vec![Mount { of_node: true, ..mount(&folder, "/v") }];
-        become_user(c, Some((1234, &[])));
+        c.linux.security.run_as_user = Some(1234);
     };
     for module in ["stay", "stay-p2"] {
         let ticking = host
