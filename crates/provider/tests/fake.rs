@@ -42,7 +42,7 @@ impl Subject for Fake {
     }
 
     fn log_directory(&self) -> PathBuf {
-        PathBuf::from("/nonexistent")
+        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("logs")
     }
 }
 

@@ -1,12 +1,13 @@
 //! Containers.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use futures::FutureExt as _;
 
 use super::{Program, Subject, config, create, pod, run, sandbox, status, until};
-use crate::{ContainerConfig, ContainerState, ErrorKind, ImageSpec};
+use crate::{ContainerConfig, ContainerState, ErrorKind, ImageSpec, Mount};
 
 /// The same name and attempt in a sandbox is one container, also for two callers at a time; the next attempt is
 /// another.
@@ -23,7 +24,7 @@ pub async fn a_container_made_twice_is_one(subject: &impl Subject) {
     assert_eq!(subject.provider().list().await.unwrap().containers.len(), 2);
 }
 
-/// Labels, annotations, attempt, image and pod come back as they were given.
+/// Labels, annotations, attempt, image, mounts and pod come back as they were given.
 pub async fn a_container_keeps_what_it_was_made_with(subject: &impl Subject) {
     let sandbox = sandbox(subject, "p").await;
     let texts = |text: &str| BTreeMap::from([(format!("{text}/key"), format!("{text}\n\"value\""))]);
@@ -32,6 +33,7 @@ pub async fn a_container_keeps_what_it_was_made_with(subject: &impl Subject) {
         attempt: 7,
         labels: super::labels("p").into_iter().chain(texts("label")).collect(),
         annotations: texts("annotation"),
+        mounts: mounts(&subject.log_directory()),
         ..config(subject, "p", Program::Stays).await
     };
     let made = subject.provider().create_container(&sandbox.id, config.clone()).await.unwrap();
@@ -39,11 +41,25 @@ pub async fn a_container_keeps_what_it_was_made_with(subject: &impl Subject) {
     assert_eq!((&made.sandbox_id, &made.pod), (&sandbox.id, &pod("p")));
     assert_eq!((&made.name, made.attempt), (&config.name, config.attempt));
     assert_eq!((&made.labels, &made.annotations), (&config.labels, &config.annotations));
-    assert_eq!(made.image, config.image);
+    assert_eq!((&made.image, &made.mounts), (&config.image, &config.mounts));
     let runs = subject.provider().image_status(&ImageSpec::new(&made.image_id)).await.unwrap();
     assert_eq!(runs.map(|image| image.id), Some(config.image_ref), "{:?} leads to the image", made.image_id);
     assert!(made.revision > sandbox.revision);
     assert_eq!(status(subject, &made).await, made);
+}
+
+/// A folder that can only be read, and a file that can be written.
+fn mounts(folder: &Path) -> Vec<Mount> {
+    std::fs::create_dir_all(folder).unwrap();
+    let (folder, file) = (folder.canonicalize().unwrap(), folder.canonicalize().unwrap().join("words"));
+    std::fs::write(&file, "").unwrap();
+    let mount = |host_path, container_path: &str, read_only| Mount {
+        container_path: container_path.to_owned(),
+        host_path,
+        read_only,
+        ..Mount::default()
+    };
+    vec![mount(folder, "/folder", true), mount(file, "/file/words", false)]
 }
 
 /// Starting what runs, or what has ended, answers how it is.
