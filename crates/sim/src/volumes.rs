@@ -70,6 +70,10 @@ impl PodFiles for SimVolumes {
     ) -> Result<Option<Vec<u8>>, VolumeError> {
         Ok(None)
     }
+
+    async fn read_env_file(&self, _pod: &Pod, _volume: &str, _path: &str) -> Result<Vec<u8>, VolumeError> {
+        Ok(Vec::new())
+    }
 }
 
 #[async_trait]

@@ -7,18 +7,24 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use coracle_core::pod::PodExt as _;
 use coracle_core::ports::{PodFiles, VolumeError};
-use rustix::fs::OFlags;
+use k8s_openapi::api::core::v1::Pod;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 
 use crate::error::io_error;
 use crate::layout::{check_uid, is_file_name};
 use crate::manager::{VolumeManager, blocking};
+use crate::spec::EMPTY_DIR_PLUGIN;
+use crate::subpath;
 
 const HOSTS_FILE_MODE: u32 = 0o644;
 /// Whoever the container runs as.
 const TERMINATION_LOG_MODE: u32 = 0o666;
 /// How many instances of a container keep their file. The runtime may still have to tell how they ended.
 const KEPT: u32 = 3;
+/// As much as a ConfigMap can have. An environment has to fit into memory, and a container could write without end.
+const LARGEST_ENV_FILE: u64 = 1 << 20;
 
 #[async_trait]
 impl PodFiles for VolumeManager {
@@ -74,6 +80,45 @@ impl PodFiles for VolumeManager {
         })
         .await
     }
+
+    async fn read_env_file(&self, pod: &Pod, volume: &str, path: &str) -> Result<Vec<u8>, VolumeError> {
+        let uid = pod.uid();
+        let dir = self.layout.volume_dir(check_uid(&uid)?, EMPTY_DIR_PLUGIN, volume);
+        subpath::validate(path)?;
+        let mut volumes = pod.pod_spec().volumes.iter().flatten();
+        let is_there = volumes.any(|it| it.name == volume && it.empty_dir.is_some());
+        let held = self.mounted(&uid).lock_owned().await;
+        if !is_there || !held.contains_key(volume) {
+            let message = format!("cannot find the volume {volume:?} referenced by FileKeyRef");
+            return Err(VolumeError::Invalid(message));
+        }
+        let path = path.to_owned();
+        blocking(move || {
+            let read = read_env_file(&dir, &path);
+            drop(held);
+            read.map_err(|error| VolumeError::Io(error.to_string()))
+        })
+        .await
+    }
+}
+
+/// Opens a file of a volume. Containers may be writing there at this very moment: links end in the volume.
+fn read_env_file(volume: &Path, path: &str) -> io::Result<Vec<u8>> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let base = openat(CWD, volume, flags, Mode::empty())?;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(openat2(&base, path, flags, Mode::empty(), resolve)?);
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(io::Error::other("it is not an ordinary file"));
+    }
+    let mut content = Vec::new();
+    file.take(LARGEST_ENV_FILE + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > LARGEST_ENV_FILE {
+        return Err(io::Error::other(format!("it has more than {LARGEST_ENV_FILE} bytes")));
+    }
+    Ok(content)
 }
 
 /// Writes a file in place, with this mode whatever the umask is.

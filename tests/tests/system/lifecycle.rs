@@ -67,6 +67,28 @@ fn a_container_leaves_last_words_and_knows_its_pods_names() {
 }
 
 #[test]
+fn a_variable_comes_from_a_file_that_an_init_container_wrote() {
+    let cluster = Cluster::new("env-file").unwrap();
+    let mut writes =
+        container("writes", "files", &["write", "/work/env", "COLOUR='deep blue' # as the sea\n"]);
+    writes["volumeMounts"] = json!([{ "name": "work", "mountPath": "/work" }]);
+    let key = |name: &str, key: &str| {
+        let selector =
+            json!({ "volumeName": "work", "path": "env", "key": key, "optional": key != "COLOUR" });
+        json!({ "name": name, "valueFrom": { "fileKeyRef": selector } })
+    };
+    let mut main = container("main", "env", &[]);
+    main["env"] = json!([key("OWN", "COLOUR"), key("NONE", "MISSING")]);
+    let mut spec = spec(&cluster, "Never", &json!([main]));
+    spec["enableServiceLinks"] = json!(false);
+    spec["initContainers"] = json!([writes]);
+    spec["volumes"] = json!([{ "name": "work", "emptyDir": {} }]);
+    create(&cluster, "env-file", &spec);
+    let output = output_of(&cluster, "env-file");
+    assert!(output.contains("OWN=deep blue\n") && !output.contains("NONE="), "{output}");
+}
+
+#[test]
 fn init_containers_run_first_and_in_order() {
     let cluster = Cluster::new("init").unwrap();
     let mount = json!([{ "name": "work", "mountPath": "/work" }]);

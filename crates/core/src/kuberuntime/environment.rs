@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use coracle_provider::EnvVar;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, ConfigMapKeySelector, Container, EnvVarSource, ObjectFieldSelector, Pod,
+    ConfigMap, ConfigMapKeySelector, Container, EnvVarSource, FileKeySelector, ObjectFieldSelector, Pod,
     ResourceFieldSelector, Secret, SecretKeySelector,
 };
 
+use super::env_file::parse_env;
 use super::manager::KubeGenericRuntimeManager;
 use crate::expansion::{expand, syntax_wrap};
 use crate::fieldpath::{
@@ -103,6 +104,8 @@ impl EnvMaker<'_> {
             self.config_map_value(selector).await
         } else if let Some(selector) = &source.secret_key_ref {
             self.secret_value(selector).await
+        } else if let Some(selector) = &source.file_key_ref {
+            self.file_value(selector).await
         } else {
             Err(format!("env {name:?}: this kind of valueFrom is not supported by this kubelet"))
         }
@@ -146,6 +149,20 @@ impl EnvMaker<'_> {
         let value = secret.data.as_ref().and_then(|data| data.get(&selector.key));
         let value = value.map(|v| String::from_utf8_lossy(&v.0).into_owned());
         self.require("Secret", &selector.name, &selector.key, selector.optional, value)
+    }
+
+    /// Of a file that another container of the pod has written. One that is not there is an error in any case, as upstream's.
+    async fn file_value(&self, selector: &FileKeySelector) -> Result<Option<String>> {
+        let FileKeySelector { key, path, volume_name, .. } = selector;
+        let content = self.manager.volumes.read_env_file(self.pod, volume_name, path).await;
+        let content = content.map_err(|e| format!("env file {path:?} of volume {volume_name:?}: {e}"))?;
+        let value = parse_env(&String::from_utf8_lossy(&content), key)
+            .map_err(|e| format!("couldn't parse env file {path:?} of volume {volume_name:?}: {e}"))?;
+        match (value.is_empty(), selector.optional) {
+            (false, _) => Ok(Some(value)),
+            (true, Some(true)) => Ok(None),
+            (true, _) => Err(format!("environment variable key {key:?} not found in file {path:?}")),
+        }
     }
 
     fn require(

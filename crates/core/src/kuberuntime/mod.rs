@@ -4,6 +4,7 @@
 mod compute;
 mod container;
 mod dns;
+mod env_file;
 mod environment;
 mod gc;
 mod hostname;

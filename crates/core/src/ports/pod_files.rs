@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Pod;
 
 use super::VolumeError;
 
-/// Files below a pod's folder that are no volumes. They go with the pod's volumes ([`super::Volumes::unmount`]).
+/// Files below a pod's folder that the kubelet itself writes or reads. They go with the pod's volumes ([`super::Volumes::unmount`]).
 #[async_trait]
 pub trait PodFiles: Send + Sync {
     /// Writes the hosts file of a pod, into the file that is there already if there is one: containers that see it see the
@@ -30,4 +31,8 @@ pub trait PodFiles: Send + Sync {
         file: &Path,
         at_most: usize,
     ) -> Result<Option<Vec<u8>>, VolumeError>;
+
+    /// What is in a file of variables that a container of the pod has written into an emptyDir. `path` is relative to that, and
+    /// links in it end there. The volume must be mounted.
+    async fn read_env_file(&self, pod: &Pod, volume: &str, path: &str) -> Result<Vec<u8>, VolumeError>;
 }

@@ -61,6 +61,37 @@ async fn the_hosts_file_says_who_the_pod_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_variable_of_a_file_is_there_or_the_container_waits() {
+    let world = World::start().await;
+    let with = |volume: &str, key: &str, optional: bool| {
+        let selector = json!({ "volumeName": volume, "path": "file", "key": key, "optional": optional });
+        let mut spec = one("Always", "app");
+        spec["containers"][0]["env"] = json!([{ "name": "A", "valueFrom": { "fileKeyRef": selector } }]);
+        spec
+    };
+    let cases = [
+        ("there", with("env", "KEY", false), None),
+        ("optional", with("env", "OTHER", true), None),
+        ("missing", with("env", "OTHER", false), Some("key \"OTHER\" not found in file \"file\"")),
+        (
+            "no-volume",
+            with("none", "KEY", true),
+            Some("env file \"file\" of volume \"none\": no such volume"),
+        ),
+    ];
+    for (uid, spec, error) in cases {
+        world.create(uid, spec);
+        let Some(error) = error else {
+            world.until("Running", |w| w.phase(uid) == "Running").await;
+            continue;
+        };
+        world.until("it waits", |w| w.waiting(uid) == "CreateContainerConfigError").await;
+        let events = world.api.events.lock();
+        assert!(events.iter().any(|it| it.message.contains(error)), "{error}: {events:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_name_that_cannot_be_is_told() {
     let world = World::start().await;
     let mut spec = one("Always", "app");

@@ -281,6 +281,12 @@ impl PodFiles for FakeApi {
         let logs = self.termination_logs.lock();
         Ok(logs.get(file).map(|log| log[log.len().saturating_sub(at_most)..].to_vec()))
     }
+    async fn read_env_file(&self, _pod: &Pod, volume: &str, path: &str) -> Result<Vec<u8>, VolumeError> {
+        match (volume, path) {
+            ("env", "file") => Ok(b"KEY='value'\n".to_vec()),
+            _ => Err(VolumeError::Invalid("no such volume".into())),
+        }
+    }
 }
 
 #[async_trait]

@@ -1,10 +1,11 @@
-//! Hosts files and termination logs.
+//! Hosts files, termination logs and files of variables.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use coracle_core::ports::{PodFiles as _, Volumes as _};
+use serde_json::json;
 
 use super::support::*;
 
@@ -83,4 +84,45 @@ async fn only_the_end_of_a_pods_own_file_is_read() {
     let link = path.with_file_name("link");
     symlink("/etc/passwd", &link).unwrap();
     assert!(bed.manager.read_termination_log("uid", &link, 8).await.is_err());
+}
+
+#[tokio::test]
+async fn a_file_of_variables_is_read_where_a_container_wrote_it_and_nowhere_else() {
+    let bed = Bed::new();
+    let volumes = json!([
+        { "name": "work", "emptyDir": {} }, { "name": "other", "emptyDir": {} },
+        { "name": "host", "hostPath": { "path": "/etc" } },
+    ]);
+    let pod = pod("uid", volumes, json!({}));
+    let read = async |volume: &str, path: &str| {
+        let content = bed.manager.read_env_file(&pod, volume, path).await;
+        content.map(|it| String::from_utf8(it).unwrap()).map_err(|error| error.to_string())
+    };
+    let missing = "cannot find the volume \"work\" referenced by FileKeyRef".to_owned();
+    assert_eq!(read("work", "env").await, Err(missing), "not before it is mounted");
+    bed.manager.mount(&pod).await.unwrap();
+    let work = bed.volume("uid", "empty-dir", "work");
+    fs::create_dir(work.join("deep")).unwrap();
+    fs::write(work.join("deep/env"), "A='1'\n").unwrap();
+    symlink("/deep/env", work.join("link")).unwrap();
+    for path in ["deep/env", "link"] {
+        assert_eq!(read("work", path).await.as_deref(), Ok("A='1'\n"), "{path}");
+    }
+    symlink("../../../../../../../../etc/passwd", work.join("out")).unwrap();
+    symlink("/etc/passwd", work.join("absolute")).unwrap();
+    fs::write(work.join("large"), vec![b'x'; (1 << 20) + 1]).unwrap();
+    for (volume, path, expected) in [
+        ("work", "out", "No such file"),
+        ("work", "absolute", "No such file"),
+        ("work", "none", "No such file"),
+        ("work", "deep", "not an ordinary file"),
+        ("work", "large", "more than 1048576 bytes"),
+        ("work", "../env", "must not contain"),
+        ("work", "/deep/env", "must not be an absolute path"),
+        ("host", "passwd", "cannot find the volume"),
+        ("none", "env", "cannot find the volume"),
+    ] {
+        let error = read(volume, path).await.unwrap_err();
+        assert!(error.contains(expected), "{volume} {path}: {error}");
+    }
 }
