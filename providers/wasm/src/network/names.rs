@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use coracle_provider::{DnsConfig, SandboxConfig};
+use coracle_provider::{DnsConfig, NetworkMode, SandboxConfig};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
     ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
@@ -47,6 +47,8 @@ pub(super) struct Names {
     /// `hostAliases`, the pod's own name and localhost, as `/etc/hosts` would have them.
     fixed: HashMap<String, Vec<IpAddr>>,
     place: Place,
+    /// Whether the node's `/etc/hosts` holds: a pod that asks for the node's network has that.
+    has_node_hosts: bool,
     resolver: IdleCell<TokioResolver>,
 }
 
@@ -70,7 +72,13 @@ impl Names {
         for name in own_names(config) {
             own.iter().for_each(|ip| add(&name, *ip));
         }
-        Self { dns: config.dns.clone(), fixed, place: place.clone(), resolver: IdleCell::default() }
+        Self {
+            dns: config.dns.clone(),
+            fixed,
+            place: place.clone(),
+            has_node_hosts: config.network == NetworkMode::Node,
+            resolver: IdleCell::default(),
+        }
     }
 
     /// The addresses of a name for which nobody has to be asked: a literal address, or one of the fixed names.
@@ -85,7 +93,7 @@ impl Names {
     /// What the pod's name servers say of a name. Must run in the pod's namespace.
     pub(super) async fn ask(&self, name: &str) -> Result<Vec<IpAddr>, LookupError> {
         let name = Name::from_utf8(name).map_err(|_| LookupError::Invalid)?;
-        let resolver = self.resolver.get_or_try_make(|| make_resolver(&self.dns, &self.place))?;
+        let resolver = self.resolver.get_or_try_make(|| self.make_resolver())?;
         let answer = resolver.lookup_ip(name.clone()).await.map_err(|error| {
             tracing::debug!(%name, %error, "name lookup failed");
             classify(&error)
@@ -95,6 +103,24 @@ impl Names {
         let is_v4 = self.place.ips().first().is_none_or(IpAddr::is_ipv4);
         addresses.sort_by_key(|ip| ip.is_ipv4() != is_v4);
         if addresses.is_empty() { Err(LookupError::NotFound) } else { Ok(addresses) }
+    }
+
+    fn make_resolver(&self) -> Result<TokioResolver, LookupError> {
+        let Self { dns, place, .. } = self;
+        let servers: Vec<_> = dns.servers.iter().filter_map(|server| name_server(server, place)).collect();
+        if servers.is_empty() {
+            return Err(LookupError::NoServers);
+        }
+        let config = ResolverConfig::from_parts(None, search_domains(&dns.searches), servers);
+        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        *builder.options_mut() = options(&dns.options, strategy(place));
+        if self.has_node_hosts {
+            builder.options_mut().use_hosts_file = ResolveHosts::Always;
+        }
+        builder.build().map_err(|error| {
+            tracing::warn!(%error, "cannot make a resolver");
+            LookupError::NoServers
+        })
     }
 }
 
@@ -116,20 +142,6 @@ fn classify(error: &NetError) -> LookupError {
         NetError::Proto(_) => LookupError::Invalid,
         _ => LookupError::Temporary,
     }
-}
-
-fn make_resolver(dns: &DnsConfig, place: &Place) -> Result<TokioResolver, LookupError> {
-    let servers: Vec<_> = dns.servers.iter().filter_map(|server| name_server(server, place)).collect();
-    if servers.is_empty() {
-        return Err(LookupError::NoServers);
-    }
-    let config = ResolverConfig::from_parts(None, search_domains(&dns.searches), servers);
-    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-    *builder.options_mut() = options(&dns.options, strategy(place));
-    builder.build().map_err(|error| {
-        tracing::warn!(%error, "cannot make a resolver");
-        LookupError::NoServers
-    })
 }
 
 fn name_server(server: &str, place: &Place) -> Option<NameServerConfig> {
@@ -248,6 +260,19 @@ mod tests {
             DnsConfig { servers: vec!["127.0.0.53".into(), "dns.example".into()], ..DnsConfig::default() };
         let unreachable = names(SandboxConfig { dns, ..SandboxConfig::default() });
         assert_eq!(unreachable.ask("example.com").await, Err(LookupError::NoServers));
+    }
+
+    #[test]
+    fn only_a_pod_on_the_nodes_network_has_the_nodes_names() {
+        let dns = DnsConfig { servers: vec!["192.0.2.53".into()], ..DnsConfig::default() };
+        let place = Place::Node { addresses: vec![[192, 0, 2, 10].into()], host_loopback: true };
+        for (network, expected) in
+            [(NetworkMode::Node, ResolveHosts::Always), (NetworkMode::Pod, ResolveHosts::Never)]
+        {
+            let config = SandboxConfig { network, dns: dns.clone(), ..SandboxConfig::default() };
+            let resolver = Names::new(&config, &place).make_resolver().unwrap();
+            assert_eq!(resolver.options().use_hosts_file, expected);
+        }
     }
 
     #[tokio::test]
