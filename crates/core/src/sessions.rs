@@ -2,7 +2,7 @@
 //! `GetPortForward` and `RunInContainer` of `HostInterface`).
 
 use async_trait::async_trait;
-use coracle_provider::Stream;
+use coracle_provider::{PortConnection, SessionOptions, Stream};
 
 /// A pod as a request names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,15 +32,23 @@ pub trait Sessions: Send + Sync {
         &self,
         target: &ContainerTarget,
         command: &[String],
-        stdin: bool,
-        tty: bool,
+        options: SessionOptions,
     ) -> Result<Stream, SessionError>;
 
     /// Connects to a container's own process; whether it has a terminal says its spec (`GetAttach`).
-    async fn attach(&self, target: &ContainerTarget, stdin: bool) -> Result<Stream, SessionError>;
+    async fn attach(&self, target: &ContainerTarget, options: SessionOptions)
+    -> Result<Stream, SessionError>;
 
-    /// Connects to a port of a pod (`GetPortForward`).
-    async fn port_forward(&self, target: &PodTarget, port: u16) -> Result<Stream, SessionError>;
+    /// Where the pod's runtime itself serves a client that forwards ports; none if
+    /// [`port_forward`](Self::port_forward) connects to them (`GetPortForward`).
+    async fn port_forward_url(
+        &self,
+        target: &PodTarget,
+        ports: &[u16],
+    ) -> Result<Option<String>, SessionError>;
+
+    /// Connects to a port of a pod.
+    async fn port_forward(&self, target: &PodTarget, port: u16) -> Result<PortConnection, SessionError>;
 
     /// Runs a command to its end and gives what it wrote (`RunInContainer`).
     async fn run_in_container(

@@ -20,6 +20,14 @@ pub fn node_addresses(
     host.node_addresses(node_ips, hostname, node_name)
 }
 
+/// Whether an address is on one of this machine's interfaces, or its loopback. What cannot be found out is not.
+pub fn is_own_address(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    let is_on_interface =
+        || interfaces().is_ok_and(|all| all.iter().any(|interface| interface.addresses.contains(&address)));
+    address.is_loopback() || is_on_interface()
+}
+
 fn resolve(name: &str) -> Vec<IpAddr> {
     let Ok(addresses) = (name, 0).to_socket_addrs() else { return Vec::new() };
     addresses.map(|address| address.ip().to_canonical()).collect()
@@ -162,6 +170,23 @@ mod tests {
             _ => vec![],
         };
         Host { interfaces, routes: Some(vec![route("eth0", false), route("eth0", true)]), resolve }
+    }
+
+    #[test]
+    fn the_loopback_is_the_machines_own_and_others_addresses_are_not() {
+        for (address, expected) in [
+            ("127.0.0.1", true),
+            ("127.9.9.9", true),
+            ("::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("0.0.0.0", false),
+            ("198.51.100.1", false),
+            ("2001:db8:ffff::1", false),
+        ] {
+            assert_eq!(is_own_address(address.parse().unwrap()), expected, "{address}");
+        }
+        let own = interfaces().unwrap().into_iter().flat_map(|interface| interface.addresses);
+        assert!(own.into_iter().all(is_own_address));
     }
 
     #[test]

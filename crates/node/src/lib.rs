@@ -8,7 +8,7 @@ mod interfaces;
 mod machine;
 mod usage;
 
-pub use address::node_addresses;
+pub use address::{is_own_address, node_addresses};
 pub use cgroups::Cgroups;
 pub use error::NodeError;
 pub use machine::{has_apparmor, hostname, machine_info};

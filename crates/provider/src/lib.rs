@@ -44,4 +44,6 @@ pub use service::{
     Condition, ImageService, LiveResize, Provider, RuntimeHandler, RuntimeService, RuntimeStatus, Version,
 };
 pub use snapshot::Snapshot;
-pub use streaming::{ExecSyncResponse, Stream, StreamingService, TerminalSize};
+pub use streaming::{
+    ExecSyncResponse, PortConnection, SessionOptions, Stream, StreamingService, TerminalSize,
+};

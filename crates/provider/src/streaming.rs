@@ -27,9 +27,22 @@ pub struct ExecSyncResponse {
     pub exit_code: i32,
 }
 
+/// What a session has of streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// Standard input.
+    pub stdin: bool,
+    /// Standard output; with a terminal, all output.
+    pub stdout: bool,
+    /// Standard error; never with a terminal.
+    pub stderr: bool,
+    /// A terminal.
+    pub tty: bool,
+}
+
 /// An open session: either somewhere else, or right here.
 pub enum Stream {
-    /// The runtime's streaming server; bytes are to be proxied to this URL.
+    /// At the runtime's streaming server; bytes are to be proxied to this URL. Who knows it may use the session.
     Url(String),
     /// The session itself.
     Io {
@@ -49,9 +62,23 @@ pub enum Stream {
 impl std::fmt::Debug for Stream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Url(url) => f.debug_tuple("Url").field(url).finish(),
+            Self::Url(_) => f.write_str("Url"),
             Self::Io { .. } => f.write_str("Io"),
         }
+    }
+}
+
+/// A connection to a port of a pod.
+pub struct PortConnection {
+    /// From the pod.
+    pub read: Box<dyn AsyncRead + Send + Unpin>,
+    /// To the pod.
+    pub write: Box<dyn AsyncWrite + Send + Unpin>,
+}
+
+impl std::fmt::Debug for PortConnection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PortConnection")
     }
 }
 
@@ -73,19 +100,24 @@ pub trait StreamingService: Send + Sync {
         &self,
         _container_id: &str,
         _command: &[String],
-        _stdin: bool,
-        _tty: bool,
+        _options: SessionOptions,
     ) -> Result<Stream> {
         Err(Error::unimplemented("exec"))
     }
 
     /// Connects to the container's own process.
-    async fn attach(&self, _container_id: &str, _stdin: bool, _tty: bool) -> Result<Stream> {
+    async fn attach(&self, _container_id: &str, _options: SessionOptions) -> Result<Stream> {
         Err(Error::unimplemented("attach"))
     }
 
+    /// Where the runtime itself serves a client that forwards ports of the pod; none if
+    /// [`port_forward`](Self::port_forward) connects to them. `ports` are those that the client named beforehand.
+    async fn port_forward_url(&self, _sandbox_id: &str, _ports: &[u16]) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// Connects to a port of the pod.
-    async fn port_forward(&self, _sandbox_id: &str, _port: u16) -> Result<Stream> {
+    async fn port_forward(&self, _sandbox_id: &str, _port: u16) -> Result<PortConnection> {
         Err(Error::unimplemented("port-forward"))
     }
 }

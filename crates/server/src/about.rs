@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use coracle_core::machine::{FileSystem, MachineInfo, NodeUsage};
@@ -15,6 +16,9 @@ use serde_json::Value;
 pub type MetricsSource = Arc<dyn Fn() -> Vec<MetricFamily> + Send + Sync>;
 /// Changes how much is logged, by the text of a number (`-v`).
 pub type SetVerbosity = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
+/// Whether an address is one of this machine's.
+pub type IsOwnAddress = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
 /// What the API tells of this kubelet besides its pods.
 #[derive(Clone)]
@@ -35,6 +39,8 @@ pub struct About {
     pub node_usage: Arc<dyn NodeUsageSource>,
     /// More metrics.
     pub metrics: Vec<MetricsSource>,
+    /// Where runtimes may have sessions served: connections go nowhere else.
+    pub is_own_address: IsOwnAddress,
     /// The folder that `/logs/` shows (`enableSystemLogHandler`); none refuses it.
     pub system_logs: Option<PathBuf>,
     /// Behind `/debug/flags/v` (`enableDebugFlagsHandler`); none refuses it.
@@ -53,6 +59,7 @@ impl Default for About {
             machine: MachineInfo::default(),
             node_usage: Arc::new(Unknown),
             metrics: Vec::new(),
+            is_own_address: Arc::new(|address| address.is_loopback()),
             system_logs: None,
             set_verbosity: None,
         }

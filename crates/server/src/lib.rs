@@ -15,7 +15,7 @@ mod stats;
 mod text;
 mod tls;
 
-pub use about::{About, MetricsSource, SetVerbosity};
+pub use about::{About, IsOwnAddress, MetricsSource, SetVerbosity};
 pub use auth::{Authentication, Authorization, BuildAuthError, KubeletAuth, TokenWebhook};
 pub use limits::Limits;
 pub use serve::{

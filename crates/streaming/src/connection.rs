@@ -3,15 +3,15 @@
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::Activity;
 use crate::pipe::{self, Command};
 
 /// How long a client may take to read what is left, once this side has ended the connection.
@@ -96,39 +96,6 @@ impl Shared {
         let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
         let room = self.replies.clone().acquire_owned().await.map_err(gone)?;
         self.commands.send(Command::Encoded { frame, room }).map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
-}
-
-/// When the connection was last used.
-#[derive(Clone)]
-pub(crate) struct Activity {
-    start: Instant,
-    /// Milliseconds since `start`.
-    last: Arc<AtomicU64>,
-}
-
-impl Activity {
-    fn new() -> Self {
-        Self { start: Instant::now(), last: Arc::default() }
-    }
-
-    pub(crate) fn touch(&self) {
-        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.store(now, Ordering::Relaxed);
-    }
-
-    /// Waits until nothing has happened for so long. Zero is for ever.
-    async fn idle(&self, limit: Duration) {
-        if limit.is_zero() {
-            return std::future::pending().await;
-        }
-        loop {
-            let deadline = self.start + Duration::from_millis(self.last.load(Ordering::Relaxed)) + limit;
-            if deadline <= Instant::now() {
-                return;
-            }
-            sleep_until(deadline).await;
-        }
     }
 }
 

@@ -20,6 +20,7 @@
 //!
 //! A connection has one task, owned by the session or the forwarder. Dropping that ends it.
 
+mod activity;
 mod connection;
 mod negotiation;
 mod pipe;
@@ -31,6 +32,7 @@ mod websocket;
 use std::io;
 use std::time::Duration;
 
+pub use activity::Activity;
 pub use negotiation::Rejection;
 pub use pipe::{ReadHalf, WriteHalf};
 

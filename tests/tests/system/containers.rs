@@ -14,15 +14,15 @@ use crate::support::*;
 const CLASS: &str = r#"{"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "wasm-beside"}, "handler": "wasm"}"#;
 
 /// A node that runs both, and an image of Linux.
-struct Bed {
-    cluster: Cluster,
+pub(crate) struct Bed {
+    pub(crate) cluster: Cluster,
     containerd: Containerd,
-    image: String,
+    pub(crate) image: String,
     _registry: Registry,
 }
 
 impl Bed {
-    fn new(test: &str) -> Self {
+    pub(crate) fn new(test: &str) -> Self {
         let registry = Registry::start().unwrap();
         let containerd = Containerd::start(&registry).unwrap();
         let image = registry.push(&linux_image(&["/bin/sh", "-c"]).unwrap(), "busybox", "v1").unwrap();
@@ -37,7 +37,7 @@ impl Bed {
         Self { cluster, containerd, image, _registry: registry }
     }
 
-    fn create(&self, name: &str, script: &str, more: &Value) {
+    pub(crate) fn create(&self, name: &str, script: &str, more: &Value) {
         let mut spec = json!({
             "nodeSelector": { "kubernetes.io/hostname": self.cluster.node.name() },
             "terminationGracePeriodSeconds": 1,

@@ -8,6 +8,7 @@ mod bed;
 mod calls;
 mod churn;
 mod configuration;
+mod container_sessions;
 mod containers;
 mod crash_loop;
 mod eviction;

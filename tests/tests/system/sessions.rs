@@ -12,9 +12,9 @@ use serde_json::json;
 use crate::support::{container, create, image, serve, soon, spec, until_ready};
 
 /// Whether kubectl speaks WebSocket to the apiserver.
-const TRANSPORTS: [bool; 2] = [true, false];
+pub(crate) const TRANSPORTS: [bool; 2] = [true, false];
 
-fn kubectl(cluster: &Cluster, websockets: bool, args: &[&str]) -> Command {
+pub(crate) fn kubectl(cluster: &Cluster, websockets: bool, args: &[&str]) -> Command {
     let mut command = cluster.kubectl.command(args).unwrap();
     for variable in ["KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "KUBECTL_PORT_FORWARD_WEBSOCKETS"] {
         command.env(variable, websockets.to_string());
@@ -22,7 +22,7 @@ fn kubectl(cluster: &Cluster, websockets: bool, args: &[&str]) -> Command {
     command
 }
 
-fn finish(cluster: &Cluster, websockets: bool, args: &[&str], input: Option<&[u8]>) -> Finished {
+pub(crate) fn finish(cluster: &Cluster, websockets: bool, args: &[&str], input: Option<&[u8]>) -> Finished {
     process::finish(kubectl(cluster, websockets, args), input, soon()).unwrap()
 }
 
@@ -61,18 +61,23 @@ fn commands_have_input_output_and_an_exit_code() {
     }
 }
 
+/// Runs a command with a terminal of its own, to its end.
+pub(crate) fn in_a_terminal(command: &Command) -> Finished {
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    let line: Vec<_> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+    let mut script = process::tethered("script");
+    script.args(["--quiet", "--return", "--command", &line.join(" "), "/dev/null"]);
+    script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    process::finish(script, None, soon()).unwrap()
+}
+
 #[test]
 fn a_terminal_is_one() {
     let cluster = Cluster::new("terminal").unwrap();
     stay(&cluster);
     for websockets in TRANSPORTS {
         let exec = kubectl(&cluster, websockets, &["exec", "-it", "stay", "--", "stay", "terminal"]);
-        let words = [exec.get_program()].into_iter().chain(exec.get_args());
-        let line: Vec<_> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
-        let mut script = process::tethered("script");
-        script.args(["--quiet", "--return", "--command", &line.join(" "), "/dev/null"]);
-        script.envs(exec.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        let done = process::finish(script, None, soon()).unwrap();
+        let done = in_a_terminal(&exec);
         assert!(done.stdout.contains("[true, true, true]"), "{done:?}");
     }
 }
@@ -116,7 +121,7 @@ fn a_debugger_joins_a_pod_that_runs() {
 }
 
 /// A `kubectl port-forward`, and the port where it listens.
-fn forward(cluster: &Cluster, websockets: bool, pod: &str, port: &str) -> (Child, u16) {
+pub(crate) fn forward(cluster: &Cluster, websockets: bool, pod: &str, port: &str) -> (Child, u16) {
     let mut command = kubectl(cluster, websockets, &["port-forward", pod, &format!(":{port}")]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = process::spawn(command).unwrap();

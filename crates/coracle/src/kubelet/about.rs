@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use coracle_core::machine::MachineInfo;
-use coracle_node::NodeUsageReader;
+use coracle_node::{NodeUsageReader, is_own_address};
 use coracle_server::{About, MetricsSource};
 use serde_json::json;
 
@@ -30,6 +30,7 @@ pub(super) fn about(resolved: &Resolved, machine: MachineInfo, metrics: Vec<Metr
         machine,
         node_usage: Arc::new(NodeUsageReader::new(&resolved.flags.root_dir)),
         metrics,
+        is_own_address: Arc::new(is_own_address),
         system_logs: config.enable_system_log_handler.then(|| PathBuf::from(SYSTEM_LOGS)),
         set_verbosity: config.enable_debug_flags_handler.then(|| Arc::new(logging::set_verbosity) as _),
         ..About::default()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use coracle_provider::{ContainerState, Provider, Stream};
+use coracle_provider::{ContainerState, PortConnection, Provider, SessionOptions, Stream};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::Kubelet;
@@ -17,28 +17,36 @@ impl Sessions for Kubelet {
         &self,
         target: &ContainerTarget,
         command: &[String],
-        stdin: bool,
-        tty: bool,
+        options: SessionOptions,
     ) -> Result<Stream, SessionError> {
         let found = self.find_container(target)?;
-        Ok(found.provider.exec(&found.id, command, stdin, tty).await?)
+        Ok(found.provider.exec(&found.id, command, options).await?)
     }
 
-    async fn attach(&self, target: &ContainerTarget, stdin: bool) -> Result<Stream, SessionError> {
+    async fn attach(
+        &self,
+        target: &ContainerTarget,
+        options: SessionOptions,
+    ) -> Result<Stream, SessionError> {
         let found = self.find_container(target)?;
         let containers = found.pod.all_containers();
         let spec = containers.iter().find(|container| container.name == target.container);
         let tty = spec.is_some_and(|container| container.tty == Some(true));
-        Ok(found.provider.attach(&found.id, stdin, tty).await?)
+        Ok(found.provider.attach(&found.id, SessionOptions { tty, ..options }).await?)
     }
 
-    async fn port_forward(&self, target: &PodTarget, port: u16) -> Result<Stream, SessionError> {
-        let not_found = || SessionError::PodNotFound { pod: format!("{}_{}", target.name, target.namespace) };
-        let pod = self.find_pod(target).ok_or_else(not_found)?;
-        let runtime = self.pod_cache.get(&pod.uid());
-        let sandbox = runtime.active_sandbox().ok_or_else(not_found)?;
-        let provider = self.providers.by_name(sandbox.provider).ok_or_else(not_found)?;
-        Ok(provider.port_forward(&sandbox.id, port).await?)
+    async fn port_forward_url(
+        &self,
+        target: &PodTarget,
+        ports: &[u16],
+    ) -> Result<Option<String>, SessionError> {
+        let (provider, sandbox_id) = self.find_sandbox(target)?;
+        Ok(provider.port_forward_url(&sandbox_id, ports).await?)
+    }
+
+    async fn port_forward(&self, target: &PodTarget, port: u16) -> Result<PortConnection, SessionError> {
+        let (provider, sandbox_id) = self.find_sandbox(target)?;
+        Ok(provider.port_forward(&sandbox_id, port).await?)
     }
 
     async fn run_in_container(
@@ -69,6 +77,16 @@ impl Kubelet {
             *uid == *pod.uid() || mirror.is_some_and(|mirror| *uid == *mirror.uid())
         };
         target.uid.as_ref().is_none_or(is_meant).then_some(pod)
+    }
+
+    /// The sandbox that a pod lives in, and who runs it.
+    fn find_sandbox(&self, target: &PodTarget) -> Result<(Arc<dyn Provider>, String), SessionError> {
+        let not_found = || SessionError::PodNotFound { pod: format!("{}_{}", target.name, target.namespace) };
+        let pod = self.find_pod(target).ok_or_else(not_found)?;
+        let runtime = self.pod_cache.get(&pod.uid());
+        let sandbox = runtime.active_sandbox().ok_or_else(not_found)?;
+        let provider = self.providers.by_name(sandbox.provider).ok_or_else(not_found)?;
+        Ok((provider.clone(), sandbox.id.clone()))
     }
 
     /// A container that runs, and who runs it (`findContainer`).

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use coracle_core::sessions::{ContainerTarget, PodTarget, SessionError, Sessions as _};
 use coracle_provider::fake::FakeExec;
-use coracle_provider::{ErrorKind, ExecSyncResponse};
+use coracle_provider::{ErrorKind, ExecSyncResponse, SessionOptions};
 
 use crate::world::{World, on, one};
 
@@ -61,10 +61,12 @@ async fn what_does_not_run_is_not_found() {
     // The fake has no sessions, and that is told as the provider tells it.
     let kubelet = world.kubelet();
     let main = container(pod("a", None), "main");
+    let (target, options) = (pod("a", Some("a")), SessionOptions::default());
+    assert_eq!(kubelet.port_forward_url(&target, &[80]).await, Ok(None));
     let refusals = [
-        kubelet.exec(&main, &["x".to_owned()], false, false).await,
-        kubelet.attach(&main, false).await,
-        kubelet.port_forward(&pod("a", Some("a")), 80).await,
+        kubelet.exec(&main, &["x".to_owned()], options).await.map(drop),
+        kubelet.attach(&main, options).await.map(drop),
+        kubelet.port_forward(&target, 80).await.map(drop),
     ];
     for refusal in refusals {
         let Err(SessionError::Provider(error)) = refusal else { panic!("{refusal:?}") };

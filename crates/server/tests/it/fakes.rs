@@ -26,6 +26,10 @@ pub(crate) struct FakeHost {
     /// Gets a permit for each command that nobody waits for any longer.
     pub(crate) sessions_ended: Arc<Semaphore>,
     pub(crate) usage: Mutex<PodsUsage>,
+    /// Where the runtime of the pod `elsewhere` forwards ports.
+    pub(crate) runtime_url: Mutex<Option<String>>,
+    /// The ports that the last client named.
+    pub(crate) named_ports: Mutex<Vec<u16>>,
     logs: Mutex<HashMap<(String, bool), FakeLog>>,
 }
 
@@ -74,6 +78,8 @@ impl Default for FakeHost {
             sync_loop_stuck: Mutex::default(),
             sessions_ended: Arc::new(Semaphore::new(0)),
             usage: Mutex::default(),
+            runtime_url: Mutex::default(),
+            named_ports: Mutex::default(),
             logs: Mutex::default(),
         }
     }

@@ -12,6 +12,7 @@ mod metrics;
 mod pages;
 mod pki;
 mod pods;
+mod proxy;
 mod server;
 mod sessions;
 mod stats;

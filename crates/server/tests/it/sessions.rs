@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use coracle_core::sessions::{ContainerTarget, PodTarget, SessionError, Sessions};
-use coracle_provider::{Error, ErrorKind, Stream, TerminalSize};
+use coracle_provider::{Error, ErrorKind, PortConnection, SessionOptions, Stream, TerminalSize};
 use http::Request;
 use http::header::{ALLOW, RETRY_AFTER};
 use hyper::upgrade::Upgraded;
@@ -46,8 +46,7 @@ impl Sessions for FakeHost {
         &self,
         target: &ContainerTarget,
         command: &[String],
-        _stdin: bool,
-        _tty: bool,
+        _options: SessionOptions,
     ) -> Result<Stream, SessionError> {
         if target.container != "c" {
             return Err(SessionError::ContainerNotFound { container: target.container.clone() });
@@ -74,14 +73,18 @@ impl Sessions for FakeHost {
                     ended.add_permits(1);
                 });
             }
-            "elsewhere" => return Ok(Stream::Url("http://127.0.0.1:1/exec".into())),
+            "at" => return Ok(Stream::Url(command[1].clone())),
             "many" => return Err(Error::new(ErrorKind::ResourceExhausted, "too much").into()),
             other => return Err(Error::invalid(format!("no command {other}")).into()),
         }
         Ok(stream)
     }
 
-    async fn attach(&self, _target: &ContainerTarget, _stdin: bool) -> Result<Stream, SessionError> {
+    async fn attach(
+        &self,
+        _target: &ContainerTarget,
+        _options: SessionOptions,
+    ) -> Result<Stream, SessionError> {
         let (mut guest, stream) = guest();
         tokio::spawn(async move {
             guest.stdout.write_all(b"running").await.unwrap();
@@ -90,13 +93,23 @@ impl Sessions for FakeHost {
         Ok(stream)
     }
 
-    async fn port_forward(&self, _target: &PodTarget, port: u16) -> Result<Stream, SessionError> {
+    async fn port_forward_url(
+        &self,
+        target: &PodTarget,
+        ports: &[u16],
+    ) -> Result<Option<String>, SessionError> {
+        *self.named_ports.lock() = ports.to_vec();
+        Ok(if target.name == "elsewhere" { self.runtime_url.lock().clone() } else { None })
+    }
+
+    async fn port_forward(&self, _target: &PodTarget, port: u16) -> Result<PortConnection, SessionError> {
         if port != 80 {
             return Err(Error::new(ErrorKind::Unavailable, "connection refused").into());
         }
-        let (mut guest, stream) = guest();
-        tokio::spawn(async move { copy(&mut guest.stdin, &mut guest.stdout).await });
-        Ok(stream)
+        let (read, mut stdout) = duplex(1024);
+        let (mut stdin, write) = duplex(1024);
+        tokio::spawn(async move { copy(&mut stdin, &mut stdout).await });
+        Ok(PortConnection { read: Box::new(read), write: Box::new(write) })
     }
 
     async fn run_in_container(
@@ -111,11 +124,11 @@ impl Sessions for FakeHost {
     }
 }
 
-async fn server() -> (TestServer, Arc<FakeHost>) {
+pub(crate) async fn server() -> (TestServer, Arc<FakeHost>) {
     server_with(|_| {}).await
 }
 
-async fn server_with(change: impl FnOnce(&mut Setup)) -> (TestServer, Arc<FakeHost>) {
+pub(crate) async fn server_with(change: impl FnOnce(&mut Setup)) -> (TestServer, Arc<FakeHost>) {
     let host = Arc::new(FakeHost::default());
     *host.pods.lock() = vec![Arc::new(pod("pod"))];
     let mut setup = Setup { host: host.clone(), ..Setup::default() };
@@ -123,7 +136,7 @@ async fn server_with(change: impl FnOnce(&mut Setup)) -> (TestServer, Arc<FakeHo
     (TestServer::start(setup).await, host)
 }
 
-fn websocket(path: &str, protocol: &str) -> Request<axum::body::Body> {
+pub(crate) fn websocket(path: &str, protocol: &str) -> Request<axum::body::Body> {
     let mut request = request("GET", path, None);
     for (name, value) in [
         ("connection", "Upgrade"),
@@ -267,10 +280,6 @@ async fn refusals_before_the_upgrade() {
         ("/exec/ns/pod/x?command=cat&output=1", (500, "container not found (\"x\")")),
         ("/exec/ns/pod/c?command=x&output=1", (500, "no command x")),
         ("/exec/ns/pod/c?command=many&output=1", (429, "too much")),
-        (
-            "/exec/ns/pod/c?command=elsewhere&output=1",
-            (501, "the container's runtime serves sessions at a URL, and this kubelet does not proxy to it"),
-        ),
         ("/portForward/ns/none", (404, "pod does not exist")),
         ("/portForward/ns/pod/other-uid", (404, "pod not found")),
         ("/portForward/ns/pod", (400, "query parameter \"port\" is required\n")),

@@ -70,6 +70,19 @@ pub struct Handshake {
 }
 
 impl Handshake {
+    /// The ports that the request names. With SPDY it names none: the client does that for each connection.
+    pub fn ports(&self) -> &[u16] {
+        match &self.protocol {
+            Protocol::WebSocket(_, ports) => ports,
+            Protocol::Spdy | Protocol::Tunnel => &[],
+        }
+    }
+
+    /// The connection itself, for those who pass it on to somebody else who speaks the protocol.
+    pub fn into_upgrade(self) -> OnUpgrade {
+        self.upgrade
+    }
+
     /// Waits until the response is sent.
     ///
     /// # Errors

@@ -58,6 +58,11 @@ pub struct Handshake {
 }
 
 impl Handshake {
+    /// The connection itself, for those who pass it on to somebody else who speaks the protocol.
+    pub fn into_upgrade(self) -> OnUpgrade {
+        self.upgrade
+    }
+
     /// Waits until the response is sent and the client has opened its streams.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use coracle_provider::{Error, ExecSyncResponse, Result, Stream, StreamingService};
+use coracle_provider::{Error, ExecSyncResponse, Result, SessionOptions, Stream, StreamingService};
 
 use super::CriProvider;
 use crate::bindings as cri;
@@ -26,39 +26,31 @@ impl StreamingService for CriProvider {
         Ok(ExecSyncResponse { stdout: answer.stdout, stderr: answer.stderr, exit_code: answer.exit_code })
     }
 
-    async fn exec(&self, container_id: &str, command: &[String], stdin: bool, tty: bool) -> Result<Stream> {
-        let request = cri::ExecRequest {
-            container_id: container_id.to_owned(),
-            cmd: command.to_vec(),
-            tty,
-            stdin,
-            stdout: true,
-            stderr: !tty,
-        };
-        url(self.shared.observer.client.exec(request).await?.url)
+    async fn exec(&self, container_id: &str, command: &[String], options: SessionOptions) -> Result<Stream> {
+        // The runtime waits for just these streams of the client.
+        let SessionOptions { stdin, stdout, stderr, tty } = options;
+        let (container_id, cmd) = (container_id.to_owned(), command.to_vec());
+        let request = cri::ExecRequest { container_id, cmd, tty, stdin, stdout, stderr };
+        checked(self.shared.observer.client.exec(request).await?.url).map(Stream::Url)
     }
 
-    async fn attach(&self, container_id: &str, stdin: bool, tty: bool) -> Result<Stream> {
-        let request = cri::AttachRequest {
-            container_id: container_id.to_owned(),
-            stdin,
-            tty,
-            stdout: true,
-            stderr: !tty,
-        };
-        url(self.shared.observer.client.attach(request).await?.url)
+    async fn attach(&self, container_id: &str, options: SessionOptions) -> Result<Stream> {
+        let SessionOptions { stdin, stdout, stderr, tty } = options;
+        let container_id = container_id.to_owned();
+        let request = cri::AttachRequest { container_id, stdin, tty, stdout, stderr };
+        checked(self.shared.observer.client.attach(request).await?.url).map(Stream::Url)
     }
 
-    async fn port_forward(&self, sandbox_id: &str, port: u16) -> Result<Stream> {
-        let request =
-            cri::PortForwardRequest { pod_sandbox_id: sandbox_id.to_owned(), port: vec![port.into()] };
-        url(self.shared.observer.client.port_forward(request).await?.url)
+    async fn port_forward_url(&self, sandbox_id: &str, ports: &[u16]) -> Result<Option<String>> {
+        let port = ports.iter().copied().map(i32::from).collect();
+        let request = cri::PortForwardRequest { pod_sandbox_id: sandbox_id.to_owned(), port };
+        checked(self.shared.observer.client.port_forward(request).await?.url).map(Some)
     }
 }
 
-fn url(url: String) -> Result<Stream> {
+fn checked(url: String) -> Result<String> {
     if url.is_empty() {
         return Err(Error::internal("the runtime answered without an address for the session"));
     }
-    Ok(Stream::Url(url))
+    Ok(url)
 }

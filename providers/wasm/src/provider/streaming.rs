@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use coracle_provider::{
-    ContainerState, Error, ErrorKind, ExecSyncResponse, Result, Stream, StreamingService,
+    ContainerState, Error, ErrorKind, ExecSyncResponse, PortConnection, Result, SessionOptions, Stream,
+    StreamingService,
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{mpsc, oneshot};
@@ -53,12 +54,13 @@ impl StreamingService for WasmProvider {
         Ok(ExecSyncResponse { stdout, stderr, exit_code })
     }
 
-    async fn exec(&self, container_id: &str, command: &[String], stdin: bool, tty: bool) -> Result<Stream> {
-        let (client, exit) = self.run(container_id, command, stdin, tty)?;
+    async fn exec(&self, container_id: &str, command: &[String], options: SessionOptions) -> Result<Stream> {
+        let (client, exit) = self.run(container_id, command, options.stdin, options.tty)?;
         Ok(stream(client, exit))
     }
 
-    async fn attach(&self, container_id: &str, stdin: bool, tty: bool) -> Result<Stream> {
+    async fn attach(&self, container_id: &str, options: SessionOptions) -> Result<Stream> {
+        let SessionOptions { stdin, tty, .. } = options;
         let (container, guest) = self.running(container_id)?;
         let client = guest.env.stdio.attach(stdin);
         if tty == client.stderr.is_some() {
@@ -72,18 +74,14 @@ impl StreamingService for WasmProvider {
         Ok(stream(client, exit))
     }
 
-    async fn port_forward(&self, sandbox_id: &str, port: u16) -> Result<Stream> {
+    async fn port_forward(&self, sandbox_id: &str, port: u16) -> Result<PortConnection> {
         let sandbox = self.shared.tables.sandbox(sandbox_id).ok_or_else(|| no_sandbox(sandbox_id))?;
         let net = sandbox.net().ok_or_else(|| not_ready(sandbox_id))?;
         let connection = net.connect_loopback(port).await.map_err(|error| {
             Error::new(ErrorKind::Unavailable, format!("cannot connect to port {port} of {net}: {error}"))
         })?;
-        let (from, to) = connection.into_split();
-        // A connection has no exit code: its end is that of what is read from it.
-        let (_, exit) = oneshot::channel();
-        let (resize, _) = mpsc::channel(SIZES);
-        let (stdin, stdout) = (Box::new(to), Box::new(from));
-        Ok(Stream::Io { stdin: Some(stdin), stdout: Some(stdout), stderr: None, resize, exit })
+        let (read, write) = connection.into_split();
+        Ok(PortConnection { read: Box::new(read), write: Box::new(write) })
     }
 }
 

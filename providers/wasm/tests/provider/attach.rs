@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use coracle_provider::{ContainerStatus, ErrorKind, Result, RuntimeService, Stream, StreamingService};
+use coracle_provider::{
+    ContainerStatus, ErrorKind, Result, RuntimeService, SessionOptions, Stream, StreamingService,
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 
@@ -16,8 +18,12 @@ struct Attached {
     exit: oneshot::Receiver<Result<i32>>,
 }
 
+fn options(stdin: bool, tty: bool) -> SessionOptions {
+    SessionOptions { stdin, stdout: true, stderr: !tty, tty }
+}
+
 async fn attach(host: &Host, container: &ContainerStatus, stdin: bool, tty: bool) -> Attached {
-    let session = host.provider.attach(&container.id, stdin, tty).await.unwrap();
+    let session = host.provider.attach(&container.id, options(stdin, tty)).await.unwrap();
     let Stream::Io { stdin, stdout, stderr, exit, .. } = session else { panic!("a URL") };
     assert_eq!(stderr.is_none(), tty);
     Attached { stdin, stdout: stdout.unwrap(), exit }
@@ -86,7 +92,7 @@ async fn a_container_s_terminal_is_one_for_all() {
             (c.stdin, c.tty) = (true, true);
         })
         .await;
-    let error = host.provider.attach(&container.id, true, false).await.unwrap_err();
+    let error = host.provider.attach(&container.id, options(true, false)).await.unwrap_err();
     assert!(error.kind == ErrorKind::InvalidArgument && error.message.contains("terminal"), "{error}");
     let mut client = attach(&host, &container, true, true).await;
     client.stdin.as_mut().unwrap().write_all(b"hi\r").await.unwrap();
@@ -139,12 +145,12 @@ async fn services_are_listened_to_and_have_no_input() {
 async fn a_port_is_forwarded_to_what_listens_in_the_pod() {
     let host = Host::start().await;
     let (container, address) = serve(&host, |_| ()).await;
-    let session = host.provider.port_forward(&container.sandbox_id, address.port()).await.unwrap();
-    let Stream::Io { stdin, stdout, .. } = session else { panic!("a URL") };
-    let (mut stdin, mut stdout) = (stdin.unwrap(), stdout.unwrap());
-    stdin.write_all(b"GET /forwarded HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await.unwrap();
+    assert_eq!(host.provider.port_forward_url(&container.sandbox_id, &[]).await, Ok(None));
+    let mut connection = host.provider.port_forward(&container.sandbox_id, address.port()).await.unwrap();
+    let request = b"GET /forwarded HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
+    connection.write.write_all(request).await.unwrap();
     let mut answer = String::new();
-    within(stdout.read_to_string(&mut answer)).await.unwrap();
+    within(connection.read.read_to_string(&mut answer)).await.unwrap();
     assert!(answer.ends_with("hello from wasm: /forwarded\n\r\n0\r\n\r\n"), "{answer}");
     let error = host.provider.port_forward(&container.sandbox_id, 1).await.unwrap_err();
     assert!(error.kind == ErrorKind::Unavailable && error.message.contains("port 1"), "{error}");

@@ -3,12 +3,15 @@
 use std::time::{Duration, Instant};
 
 use coracle_provider::{
-    ContainerState, ErrorKind, ExecSyncResponse, Mount, Resources, RuntimeService, Stream, StreamingService,
+    ContainerState, ErrorKind, ExecSyncResponse, Mount, Resources, RuntimeService, SessionOptions, Stream,
+    StreamingService,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::services::serve;
 use crate::support::{Host, env, guest, log, strings, within, written};
+
+const WITH_INPUT: SessionOptions = SessionOptions { stdin: true, stdout: true, stderr: true, tty: false };
 
 /// Long enough for anything.
 const UNLIMITED: Duration = Duration::from_secs(24 * 3600);
@@ -126,7 +129,7 @@ async fn a_session_carries_both_ways_and_ends_with_the_command() {
     let host = Host::start().await;
     for module in ["stay", "stay-p2"] {
         let container = host.run(&guest(module), |_| ()).await;
-        let session = host.provider.exec(&container.id, &strings(&["stay", "echo"]), true, false).await;
+        let session = host.provider.exec(&container.id, &strings(&["stay", "echo"]), WITH_INPUT).await;
         let Stream::Io { stdin, stdout, stderr, exit, .. } = session.unwrap() else { panic!("a URL") };
         let (mut stdin, mut stdout, mut stderr) = (stdin.unwrap(), stdout.unwrap(), stderr.unwrap());
         stdin.write_all(b"ping\n").await.unwrap();
@@ -152,7 +155,11 @@ async fn a_session_carries_both_ways_and_ends_with_the_command() {
 async fn a_session_that_nobody_listens_to_is_ended() {
     let host = Host::start().await;
     let container = host.run(&guest("stay"), |_| ()).await;
-    let session = host.provider.exec(&container.id, &strings(&["stay", "spin"]), false, false).await.unwrap();
+    let session = host
+        .provider
+        .exec(&container.id, &strings(&["stay", "spin"]), SessionOptions::default())
+        .await
+        .unwrap();
     let Stream::Io { stdout, exit, .. } = session else { panic!("a URL") };
     let mut stdout = stdout.unwrap();
     let mut line = [0; 11];
@@ -168,7 +175,11 @@ async fn a_terminal_shows_what_is_typed_and_control_c_ends_the_command() {
         let container = host.run(&guest(module), |_| ()).await;
         let open = async |wish: &str| {
             let command = strings(&["stay", wish]);
-            let session = host.provider.exec(&container.id, &command, true, true).await.unwrap();
+            let session = host
+                .provider
+                .exec(&container.id, &command, SessionOptions { tty: true, ..WITH_INPUT })
+                .await
+                .unwrap();
             let Stream::Io { stdin, stdout, stderr, exit, .. } = session else { panic!("a URL") };
             assert!(stderr.is_none(), "a terminal has one screen");
             (stdin.unwrap(), stdout.unwrap(), exit)

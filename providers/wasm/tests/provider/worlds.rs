@@ -1,6 +1,6 @@
 //! What guests may import, and what becomes of the rest.
 
-use coracle_provider::{ErrorKind, Stream, StreamingService};
+use coracle_provider::{ErrorKind, SessionOptions, Stream, StreamingService};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{Host, env, guest, log, strings, within};
@@ -19,7 +19,11 @@ async fn commands_of_wasi_0_3_run() {
             (c.stdin, c.stdin_once) = (true, true);
         })
         .await;
-    let session = host.provider.attach(&container.id, true, false).await.unwrap();
+    let session = host
+        .provider
+        .attach(&container.id, SessionOptions { stdin: true, ..SessionOptions::default() })
+        .await
+        .unwrap();
     let Stream::Io { stdin, stdout, .. } = session else { panic!("a URL") };
     let (mut stdin, mut said) = (stdin.unwrap(), String::new());
     stdin.write_all(b"over and out\n").await.unwrap();

@@ -38,19 +38,14 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// `None` if it is to be found elsewhere.
-    pub(super) fn new(stream: Stream) -> Option<Self> {
+    /// The session itself, or the URL where it is to be found.
+    pub(super) fn new(stream: Stream) -> Result<Self, String> {
         match stream {
-            Stream::Url(_) => None,
+            Stream::Url(url) => Err(url),
             Stream::Io { stdin, stdout, stderr, resize, exit } => {
-                Some(Self { stdin, stdout, stderr, resize, exit })
+                Ok(Self { stdin, stdout, stderr, resize, exit })
             }
         }
-    }
-
-    /// The two directions of a connection.
-    pub(super) fn into_connection(self) -> Option<(Output, Input)> {
-        self.stdout.zip(self.stdin)
     }
 }
 

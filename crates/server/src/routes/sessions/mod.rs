@@ -2,6 +2,7 @@
 
 mod bridge;
 mod port_forward;
+mod proxy;
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use axum::body::Body;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::response::{IntoResponse, Response};
 use coracle_core::sessions::{ContainerTarget, PodTarget, SessionError};
-use coracle_provider::ErrorKind;
+use coracle_provider::{ErrorKind, SessionOptions};
 use coracle_streaming::remotecommand::{self, Options};
 use coracle_streaming::{Rejection, portforward};
 use http::StatusCode;
@@ -76,12 +77,15 @@ async fn start(app: Arc<App>, kind: Kind, target: ContainerTarget, mut request: 
         Err(rejection) => return rejected(rejection),
     };
     let opened = match &kind {
-        Kind::Exec { command } => app.host.exec(&target, command, options.stdin, options.tty).await,
-        Kind::Attach => app.host.attach(&target, options.stdin).await,
+        Kind::Exec { command } => app.host.exec(&target, command, session_options(options)).await,
+        Kind::Attach => app.host.attach(&target, session_options(options)).await,
     };
     let process = match opened.map(Process::new) {
-        Ok(Some(process)) => process,
-        Ok(None) => return elsewhere(),
+        Ok(Ok(process)) => process,
+        Ok(Err(url)) => {
+            let asked = proxy::passed_on(&request);
+            return proxy::proxy(&app, &url, asked, handshake.into_upgrade(), permit).await;
+        }
         Err(error) => return failed(&error),
     };
     let shutdown = app.shutdown.clone();
@@ -115,6 +119,14 @@ pub(super) async fn get_port_forward(
         Ok(accepted) => accepted,
         Err(rejection) => return rejected(rejection),
     };
+    match app.host.port_forward_url(&target, handshake.ports()).await {
+        Ok(None) => {}
+        Ok(Some(url)) => {
+            let asked = proxy::passed_on(&request);
+            return proxy::proxy(&app, &url, asked, handshake.into_upgrade(), permit).await;
+        }
+        Err(error) => return failed(&error),
+    }
     tokio::spawn(async move {
         let _permit = permit;
         tokio::select! {
@@ -144,6 +156,10 @@ pub(super) async fn get_run(
     }
 }
 
+fn session_options(Options { stdin, stdout, stderr, tty }: Options) -> SessionOptions {
+    SessionOptions { stdin, stdout, stderr, tty }
+}
+
 /// All values of a query's parameter.
 fn values(query: &str, name: &str) -> Vec<String> {
     let pairs = form_urlencoded::parse(query.as_bytes());
@@ -161,12 +177,6 @@ fn too_many() -> Response {
 
 fn rejected(rejection: Rejection) -> Response {
     rejection.into_response().map(Body::from)
-}
-
-/// A session that a runtime serves at a URL of its own.
-fn elsewhere() -> Response {
-    let message = "the container's runtime serves sessions at a URL, and this kubelet does not proxy to it";
-    text(StatusCode::NOT_IMPLEMENTED, message)
 }
 
 /// The status is upstream's (`streaming.WriteError`).

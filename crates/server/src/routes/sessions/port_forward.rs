@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use coracle_core::host::HostInterface;
 use coracle_core::sessions::PodTarget;
+use coracle_provider::PortConnection;
 use coracle_streaming::portforward::{Forward, Handshake};
 use tokio::io::{copy_bidirectional, join};
 use tokio::task::JoinSet;
 use tracing::debug;
-
-use super::bridge::Process;
 
 /// Forwards connections until the client is gone.
 pub(super) async fn run(handshake: Handshake, host: Arc<dyn HostInterface>, target: PodTarget) {
@@ -37,14 +36,11 @@ pub(super) async fn run(handshake: Handshake, host: Arc<dyn HostInterface>, targ
 async fn connect(mut forward: Forward, host: Arc<dyn HostInterface>, target: Arc<PodTarget>) {
     let port = forward.port();
     let error = match host.port_forward(&target, port).await {
-        Ok(stream) => match Process::new(stream).and_then(Process::into_connection) {
-            Some((read, write)) => {
-                // A connection that breaks is the business of its two ends.
-                let _ = copy_bidirectional(&mut forward, &mut join(read, write)).await;
-                return;
-            }
-            None => "the pod's runtime has no connection for this kubelet".to_owned(),
-        },
+        Ok(PortConnection { read, write }) => {
+            // A connection that breaks is the business of its two ends.
+            let _ = copy_bidirectional(&mut forward, &mut join(read, write)).await;
+            return;
+        }
         Err(error) => error.to_string(),
     };
     let uid = target.uid.as_deref().unwrap_or_default();
