@@ -21,6 +21,9 @@ pub trait HostInterface: Sessions {
     /// All pods bound to this node, each with its newest status (`GetPods`).
     fn pods(&self) -> Vec<Arc<Pod>>;
 
+    /// Those that still need something of the node (`GetActivePods`).
+    fn active_pods(&self) -> Vec<Arc<Pod>>;
+
     /// One of them (`GetPodByName`).
     fn pod_by_name(&self, namespace: &str, name: &str) -> Option<Arc<Pod>>;
 

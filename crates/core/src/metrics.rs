@@ -3,6 +3,8 @@
 //! As upstream these belong to the process and not to a kubelet in it: there is one registry for `/metrics`, Prometheus'
 //! default one, and [`PROBES`] for `/metrics/probes`. What can be told from the present state is not counted here.
 
+pub mod pod_resources;
+
 use std::sync::LazyLock;
 
 use coracle_provider::Result;

@@ -115,6 +115,7 @@ impl World {
             probe_transport: self.network.clone(),
             server: None,
             node_usage: None,
+            pod_resources: None,
         };
         let config =
             PodConfig::new(vec![self.api.clone(), self.manifests.clone()], Recorder::new(self.api.clone()));

@@ -14,6 +14,7 @@ use coracle_core::ports::{AccessReviewer, ApiServer, TokenIssuer};
 use coracle_core::providers::{Providers, RegisteredProvider};
 use coracle_core::recorder::Recorder;
 use coracle_node::NodeUsageReader;
+use coracle_nodeapi::PodResourcesServer;
 use coracle_server::MetricsSource;
 use coracle_volumes::VolumeManager;
 use coracle_wasm::WasmProvider;
@@ -64,6 +65,7 @@ impl Agent {
         // Ports first: if another agent runs here, nothing of it must be disturbed.
         let server = KubeletServer::bind(resolved, reviewer, shutdown.clone()).await?;
         tasks.spawn(api_server::healthz(config, shutdown.clone()).await?);
+        let pod_resources = PodResourcesServer::bind(&resolved.flags.root_dir, shutdown.clone())?;
 
         let containers = Containers::connect(config).await?;
         let machine = coracle_node::machine_info(&resolved.flags.root_dir)?;
@@ -99,6 +101,7 @@ impl Agent {
             probe_transport: Arc::new(coracle_probes::Transport::new(crate::version::KUBERNETES)?),
             node_usage: Some(Arc::new(NodeUsageReader::new(&resolved.flags.root_dir))),
             server: config.enable_server.then(|| Arc::new(server) as Arc<dyn ApiServer>),
+            pod_resources: Some(Arc::new(pod_resources)),
         };
         let kubelet_options = options::kubelet_options(resolved, images, addresses, memory);
         let kubelet = Kubelet::new(kubelet_options, deps, pod_config.sources_ready());

@@ -93,6 +93,7 @@ impl Node {
             probe_transport: Arc::new(coracle_probes::Transport::new(crate::version::KUBERNETES)?),
             server: None,
             node_usage: None,
+            pod_resources: None,
         };
         let config = PodConfig::new(vec![Arc::new(FixedSource::new(pods.clone()))], Recorder::new(sink));
         let resolver_config =

@@ -71,7 +71,9 @@ impl Bootstrap for Kubelet {
     }
 
     async fn listen_and_serve_pod_resources(self: Arc<Self>) {
-        info!("the pod resources socket is not served");
+        if let Some(server) = self.pod_resources.clone() {
+            server.serve(self).await;
+        }
     }
 
     async fn run(self: Arc<Self>, updates: mpsc::Receiver<PodUpdate>) {

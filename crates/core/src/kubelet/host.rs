@@ -24,6 +24,10 @@ impl HostInterface for Kubelet {
         pods.map(|pod| self.with_newest_status(pod)).collect()
     }
 
+    fn active_pods(&self) -> Vec<Arc<Pod>> {
+        self.pods().into_iter().filter(|pod| !self.is_pod_inactive(pod)).collect()
+    }
+
     fn pod_by_name(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
         self.pod_manager.get_by_name(namespace, name).map(|pod| self.with_newest_status(pod))
     }

@@ -115,6 +115,8 @@ pub struct Dependencies {
     pub server: Option<Arc<dyn ApiServer>>,
     /// What the node uses; none evicts no pods for it.
     pub node_usage: Option<Arc<dyn NodeUsageSource>>,
+    /// The pod resources socket; none serves none.
+    pub pod_resources: Option<Arc<dyn ApiServer>>,
 }
 
 /// The kubelet.
@@ -152,6 +154,7 @@ pub struct Kubelet {
     work_queue: Arc<WorkQueue>,
     sources_ready: SourcesReady,
     server: Option<Arc<dyn ApiServer>>,
+    pod_resources: Option<Arc<dyn ApiServer>>,
     /// Something that the node's status shows may have changed.
     node_changed: watch::Sender<()>,
     /// Pods of which something may be removed.
@@ -231,6 +234,7 @@ impl Kubelet {
                 objects: deps.objects,
                 volumes: deps.volumes,
                 server: deps.server,
+                pod_resources: deps.pod_resources,
                 node_changed: watch::Sender::new(()),
                 garbage: broadcast::Sender::new(PLEG_BUFFER),
                 sync_loop_entered: Mutex::default(),

@@ -481,6 +481,7 @@ impl World {
             probe_transport: self.network.clone(),
             server: None,
             node_usage: Some(self.node.clone()),
+            pod_resources: None,
         };
         let config = PodConfig::new(
             vec![self.api.clone(), self.files.clone(), self.urls.clone()],

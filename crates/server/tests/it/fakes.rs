@@ -123,6 +123,10 @@ impl HostInterface for FakeHost {
         self.pods.lock().clone()
     }
 
+    fn active_pods(&self) -> Vec<Arc<Pod>> {
+        self.pods()
+    }
+
     fn pod_by_name(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
         let pods = self.pods.lock();
         let is_it = |pod: &&Arc<Pod>| {
