@@ -41,6 +41,8 @@ pub struct About {
     pub metrics: Vec<MetricsSource>,
     /// Where runtimes may have sessions served: connections go nowhere else.
     pub is_own_address: IsOwnAddress,
+    /// Whether profiles are refused as switched off (`enableProfilingHandler: false`), not as missing.
+    pub profiling_is_off: bool,
     /// The folder that `/logs/` shows (`enableSystemLogHandler`); none refuses it.
     pub system_logs: Option<PathBuf>,
     /// Behind `/debug/flags/v` (`enableDebugFlagsHandler`); none refuses it.
@@ -60,6 +62,7 @@ impl Default for About {
             node_usage: Arc::new(Unknown),
             metrics: Vec::new(),
             is_own_address: Arc::new(|address| address.is_loopback()),
+            profiling_is_off: false,
             system_logs: None,
             set_verbosity: None,
         }

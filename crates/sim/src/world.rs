@@ -102,6 +102,7 @@ impl World {
             image_gc: None,
             log_rotation: None,
             eviction: EvictionConfig::default(),
+            volume_stats_period: None,
         };
         let deps = Dependencies {
             providers: Providers::new(self.providers.iter().map(registered).collect()),

@@ -29,6 +29,7 @@ mod sources;
 mod spec;
 mod subpath;
 mod token;
+mod usage;
 
 #[cfg(test)]
 mod tests;

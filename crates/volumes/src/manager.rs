@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use coracle_core::fieldpath::ResourceList;
 use coracle_core::pod::PodExt;
-use coracle_core::ports::{ObjectReader, TokenIssuer, VolumeError, Volumes};
+use coracle_core::ports::{ObjectReader, TokenIssuer, VolumeError, VolumeUsage, Volumes};
 use coracle_provider::{DiskStats, EnvVar, Mount};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
@@ -25,8 +25,9 @@ use crate::privileges::Privileges;
 use crate::remove::remove_tree;
 use crate::setup::{Job, Mounted, PayloadSetup, Setup, set_up};
 use crate::sources::{Content, Sources, is_same};
-use crate::spec::{EMPTY_DIR_PLUGIN, EmptyDirSpec, VolumeSpec, check_mount};
+use crate::spec::{CONFIG_MAP_PLUGIN, EMPTY_DIR_PLUGIN, EmptyDirSpec, VolumeSpec, check_mount};
 use crate::token::TokenManager;
+use crate::usage::Measure;
 
 /// How to keep volumes.
 pub struct Options {
@@ -172,6 +173,22 @@ impl VolumeManager {
         Ok(Some(Job { volume: volume.to_owned(), setup, versions }))
     }
 
+    /// The volumes of a pod that can be measured.
+    fn measures(&self, pod: &Pod) -> Vec<Measure> {
+        let uid = pod.uid();
+        let (Ok(uid), Ok(volumes)) = (check_uid(&uid), self.used(pod)) else { return Vec::new() };
+        let measure = |(volume, spec): &(&str, VolumeSpec<'_>)| {
+            let (plugin, is_file_system, is_ephemeral) = match spec {
+                VolumeSpec::HostPath(_) => return None,
+                VolumeSpec::EmptyDir(spec) => (EMPTY_DIR_PLUGIN, spec.in_memory, !spec.in_memory),
+                VolumeSpec::Payload(payload) => (payload.plugin, false, payload.plugin == CONFIG_MAP_PLUGIN),
+            };
+            let dir = self.layout.volume_dir(uid, plugin, volume);
+            Some(Measure { volume: (*volume).to_owned(), dir, is_file_system, is_ephemeral })
+        };
+        volumes.iter().filter_map(measure).collect()
+    }
+
     /// Everything about a mount of a container that needs no disk.
     fn mount_plan(
         &self,
@@ -284,6 +301,16 @@ impl Volumes for VolumeManager {
     async fn empty_dir_usage(&self, pod_uid: &str, volume: &str) -> Result<DiskStats, VolumeError> {
         let dir = self.layout.volume_dir(check_uid(pod_uid)?, EMPTY_DIR_PLUGIN, volume);
         blocking(move || disk_usage(&dir)).await
+    }
+
+    async fn usage(&self, pod: &Pod) -> Vec<VolumeUsage> {
+        let measures = self.measures(pod);
+        let measured =
+            blocking(move || Ok(measures.into_iter().map(Measure::take).collect::<Vec<_>>())).await;
+        let name = pod.display_name();
+        let note = |error: &VolumeError| tracing::debug!(pod = %name, %error, "a volume cannot be measured");
+        let measured = measured.inspect_err(note).unwrap_or_default();
+        measured.into_iter().filter_map(|usage| usage.inspect_err(note).ok()).collect()
     }
 
     async fn known_pods(&self) -> Result<Vec<String>, VolumeError> {

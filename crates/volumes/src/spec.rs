@@ -14,6 +14,7 @@ const DEFAULT_MODE: i32 = 0o644;
 
 /// The directory that emptyDir volumes of a pod lie in.
 pub(crate) const EMPTY_DIR_PLUGIN: &str = "kubernetes.io~empty-dir";
+pub(crate) const CONFIG_MAP_PLUGIN: &str = "kubernetes.io~configmap";
 
 /// A volume of a supported kind.
 pub(crate) enum VolumeSpec<'a> {
@@ -82,7 +83,7 @@ impl<'a> VolumeSpec<'a> {
         if let Some(source) = &volume.config_map {
             let object = ObjectSource::new(Some(&source.name), &source.items, source.optional);
             return Ok(Self::Payload(PayloadSpec {
-                plugin: "kubernetes.io~configmap",
+                plugin: CONFIG_MAP_PLUGIN,
                 default_mode: source.default_mode.unwrap_or(DEFAULT_MODE),
                 default_user: source.default_user,
                 sources: vec![SourceSpec::ConfigMap(object)],

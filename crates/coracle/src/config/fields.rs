@@ -16,6 +16,8 @@ const NO_PINNING: &str = "CPUs, memory and devices are not aligned or pinned";
 const NO_SHUTDOWN: &str = "node shutdown is not delayed for pods";
 const NO_IPTABLES: &str = "no iptables chains are made";
 const NO_SYSCTLS: &str = "pods cannot set sysctls";
+const NO_TRACES: &str =
+    "no traces are sent; leave tracing out, and read kubelet_pod_start_sli_duration_seconds and the log";
 const OWN_LOGGING: &str = "logs are written unbuffered to one stream";
 
 /// The table.
@@ -55,7 +57,7 @@ pub static FIELDS: &[Field] = &[
     Field::new("enableDebuggingHandlers", Bool, NilMeans(Truth(true)), Works("whether logs, exec, attach, port-forward and what shows this program itself are served")).flag("enable-debugging-handlers"),
     Field::new("enableSystemLogHandler", Bool, NilMeans(Truth(true)), Works("whether /var/log is served under /logs/")),
     Field::new("enableSystemLogQuery", Bool, Nil, NoEffect("the journal is never read; files of /var/log are served by name")),
-    Field::new("enableProfilingHandler", Bool, NilMeans(Truth(true)), NoEffect("Go profiles are never served")),
+    Field::new("enableProfilingHandler", Bool, NilMeans(Truth(true)), Works("whether requests for Go profiles are answered with 501, as there are none, or with 405")),
     Field::new("enableDebugFlagsHandler", Bool, NilMeans(Truth(true)), Works("whether the verbosity of the log can be changed by PUT to /debug/flags/v")),
     Field::new("enableContentionProfiling", Bool, Zero, NoEffect("Go profiles are never served")).flag("contention-profiling"),
     Field::new("streamingConnectionIdleTimeout", Duration, ZeroMeans(Str("4h0m0s")), Works("how long an exec, attach or port-forward may be idle before it is closed; 0 is for ever")).flag("streaming-connection-idle-timeout"),
@@ -118,8 +120,8 @@ pub static FIELDS: &[Field] = &[
     Field::new("logging.options.text.infoBufferSize", Quantity, ZeroMeans(Str("0")), NoEffect(OWN_LOGGING)).flag("log-text-info-buffer-size"),
     Field::new("logging.options.json.splitStream", Bool, Zero, NoEffect(OWN_LOGGING)).flag("log-json-split-stream"),
     Field::new("logging.options.json.infoBufferSize", Quantity, ZeroMeans(Str("0")), NoEffect(OWN_LOGGING)).flag("log-json-info-buffer-size"),
-    Field::new("tracing.endpoint", Text, Nil, NoEffect("no traces are sent")),
-    Field::new("tracing.samplingRatePerMillion", Int32, Nil, NoEffect("no traces are sent")),
+    Field::new("tracing.endpoint", Text, Nil, Refused(NO_TRACES)),
+    Field::new("tracing.samplingRatePerMillion", Int32, Nil, Refused(NO_TRACES)),
     Field::new("featureGates", BoolMap, Zero, Works("names and locked values are checked as upstream does; a value other than the default warns")).flag("feature-gates"),
 
     // Eviction and node shutdown.
@@ -131,7 +133,7 @@ pub static FIELDS: &[Field] = &[
     Field::new("evictionMinimumReclaim", TextMap, Zero, Works("how much more than a threshold there has to be again, by signal")).flag("eviction-minimum-reclaim"),
     Field::new("mergeDefaultEvictionSettings", Bool, NilMeans(Truth(false)), Works("whether the default thresholds hold for signals that evictionHard leaves out")),
     Field::new("localStorageCapacityIsolation", Bool, NilMeans(Truth(true)), Works("whether pods are held to their limits of ephemeral storage, and to sizes of emptyDirs")).flag("local-storage-capacity-isolation"),
-    Field::new("volumeStatsAggPeriod", Duration, ZeroMeans(Str("1m0s")), NoEffect("volume usage is not measured")).flag("volume-stats-agg-period"),
+    Field::new("volumeStatsAggPeriod", Duration, ZeroMeans(Str("1m0s")), Works("how long a measured volume is not measured again, when statistics are asked for; a negative one measures none")).flag("volume-stats-agg-period"),
     Field::new("shutdownGracePeriod", Duration, Zero, NoEffect(NO_SHUTDOWN)),
     Field::new("shutdownGracePeriodCriticalPods", Duration, Zero, NoEffect(NO_SHUTDOWN)),
     Field::new("shutdownGracePeriodByPodPriority", PriorityGracePeriods, Zero, NoEffect(NO_SHUTDOWN)),

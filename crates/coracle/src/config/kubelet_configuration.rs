@@ -50,6 +50,8 @@ pub struct KubeletConfiguration {
     pub enable_debugging_handlers: bool,
     /// Whether the node's own logs are served.
     pub enable_system_log_handler: bool,
+    /// Whether a request for profiles is told that there are none, or that they are switched off.
+    pub enable_profiling_handler: bool,
     /// Whether the verbosity of the log can be changed over HTTP.
     pub enable_debug_flags_handler: bool,
     /// The port of the health endpoint; 0 for none.
@@ -152,6 +154,9 @@ pub struct KubeletConfiguration {
     /// How often the sizes of logs are looked at; at least 3 s.
     #[serde(deserialize_with = "duration")]
     pub container_log_monitor_interval: Duration,
+    /// How long a measured volume is not measured again; `None` measures no volumes.
+    #[serde(deserialize_with = "duration_unless_negative")]
+    pub volume_stats_agg_period: Option<Duration>,
     /// How long an image is left alone after it came.
     #[serde(rename = "imageMinimumGCAge", deserialize_with = "duration")]
     pub image_minimum_gc_age: Duration,
@@ -362,6 +367,15 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     u64::try_from(nanos)
         .map(Duration::from_nanos)
         .map_err(|_| D::Error::custom(format!("{text} must not be negative")))
+}
+
+/// A Go duration; a negative one means never.
+fn duration_unless_negative<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let nanos = duration::parse(&text).map_err(D::Error::custom)?;
+    Ok(u64::try_from(nanos).ok().map(Duration::from_nanos))
 }
 
 fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {

@@ -31,6 +31,7 @@ pub(super) fn about(resolved: &Resolved, machine: MachineInfo, metrics: Vec<Metr
         node_usage: Arc::new(NodeUsageReader::new(&resolved.flags.root_dir)),
         metrics,
         is_own_address: Arc::new(is_own_address),
+        profiling_is_off: !config.enable_profiling_handler,
         system_logs: config.enable_system_log_handler.then(|| PathBuf::from(SYSTEM_LOGS)),
         set_verbosity: config.enable_debug_flags_handler.then(|| Arc::new(logging::set_verbosity) as _),
         ..About::default()

@@ -69,6 +69,7 @@ pub(super) fn kubelet_options(
         image_gc: image_gc(config),
         log_rotation: log_rotation(config),
         eviction: eviction::known(config, resolved.flags.allocatable_ignore_eviction),
+        volume_stats_period: config.volume_stats_agg_period,
         node_ips,
     }
 }

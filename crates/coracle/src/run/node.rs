@@ -193,6 +193,7 @@ fn options(
         // Logs go with the session, and all of them are shown: a file that is put aside too soon would be missed.
         log_rotation: None,
         eviction: EvictionConfig::default(),
+        volume_stats_period: None,
     }
 }
 

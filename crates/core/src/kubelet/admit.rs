@@ -15,7 +15,8 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::Kubelet;
-use crate::admission::{NotAdmitted, PodAdmitAttributes, Rejection};
+use crate::admission::{NotAdmitted, PodAdmitAttributes, PredicateFailure, Rejection};
+use crate::metrics;
 use crate::pod::{PodExt, PodUid, phase};
 use crate::pod_workers::{KillPodOptions, PodStatusFn, PodWorkers, SyncPodType, UpdatePodOptions};
 use crate::preemption::{PREEMPTED, handle_admission_failure, preempted_status};
@@ -191,7 +192,10 @@ impl Kubelet {
             return self.read_node_for(&pod);
         }
         match handle_admission_failure(&allocated, &failures, &others) {
-            Ok(victims) => self.make_room_for(&pod, victims),
+            Ok(victims) => {
+                count_preemptions(&failures, victims.len());
+                self.make_room_for(&pod, victims);
+            }
             Err(rejection) => self.reject_pod(&pod, &rejection),
         }
     }
@@ -297,6 +301,15 @@ impl Kubelet {
         self.status_manager.set_pod_status(pod, status);
         self.mirror_pods.reconcile(pod);
     }
+}
+
+/// Counts pods that make room, by the first of what is missing, as upstream does.
+fn count_preemptions(failures: &[PredicateFailure], victims: usize) {
+    let missing = failures.iter().find_map(|failure| match failure {
+        PredicateFailure::InsufficientResource { resource, .. } => Some(resource.as_str()),
+        _ => None,
+    });
+    metrics::PREEMPTIONS.with_label_values(&[missing.unwrap_or_default()]).inc_by(victims as u64);
 }
 
 /// Stops a pod within its own grace period, or so many seconds, and says if that takes much longer (`killPodNow`).

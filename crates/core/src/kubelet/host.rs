@@ -59,7 +59,13 @@ impl HostInterface for Kubelet {
     }
 
     async fn pods_usage(&self, scope: UsageScope) -> PodsUsage {
-        self.stats.list_pod_stats(scope).await
+        let mut usage = self.stats.list_pod_stats(scope).await;
+        if scope == UsageScope::Everything
+            && let Some(volumes) = &self.volume_stats
+        {
+            volumes.add_to(&mut usage.pods, |uid| self.pod_manager.get(uid)).await;
+        }
+        usage
     }
 
     async fn image_fs_usage(&self) -> Vec<FsUsage> {

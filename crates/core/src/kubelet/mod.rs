@@ -59,7 +59,7 @@ use crate::providers::Providers;
 use crate::reason_cache::ReasonCache;
 use crate::recorder::Recorder;
 use crate::runtime_state::RuntimeState;
-use crate::stats::StatsProvider;
+use crate::stats::{StatsProvider, VolumeStats};
 use crate::status::{PodDeletionSafetyProvider, StatusInput, StatusManager, generate_api_pod_status};
 use crate::work_queue::WorkQueue;
 
@@ -89,6 +89,8 @@ pub struct KubeletOptions {
     pub log_rotation: Option<LogRotatePolicy>,
     /// When pods are evicted.
     pub eviction: EvictionConfig,
+    /// How long a measured volume is not measured again (`volumeStatsAggPeriod`); none measures no volumes.
+    pub volume_stats_period: Option<Duration>,
 }
 
 /// What the kubelet works with: the world behind its ports (upstream: `Dependencies`).
@@ -136,6 +138,7 @@ pub struct Kubelet {
     providers: Providers,
     container_manager: Option<Arc<ContainerManager>>,
     stats: StatsProvider,
+    volume_stats: Option<VolumeStats>,
     startup: Arc<PodStartupLatencyTracker>,
     reason_cache: ReasonCache,
     admission: Admission,
@@ -228,6 +231,9 @@ impl Kubelet {
                 mirror_pods: Arc::new(mirror_pods),
                 startup,
                 stats: StatsProvider::new(deps.providers.clone(), pod_cache.clone()),
+                volume_stats: options
+                    .volume_stats_period
+                    .map(|period| VolumeStats::new(deps.volumes.clone(), period)),
                 reason_cache: ReasonCache::default(),
                 providers: deps.providers,
                 container_manager: deps.container_manager,

@@ -26,4 +26,4 @@ pub use probe::{
 pub use server::ApiServer;
 pub use sink::{EventRecord, EventSink, EventType, StatusSink, StatusUpdate};
 pub use source::{PodSource, SourceKind, SourceUpdate};
-pub use volumes::{VolumeError, Volumes};
+pub use volumes::{VolumeError, VolumeUsage, Volumes};

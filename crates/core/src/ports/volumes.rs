@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use coracle_provider::{DiskStats, EnvVar, Mount};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::PodFiles;
+use crate::machine::FileSystem;
 
 /// Why a volume is not there.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -20,6 +22,23 @@ pub enum VolumeError {
     /// The disk or the kernel refused.
     #[error("{0}")]
     Io(String),
+}
+
+/// What a volume takes that is kept for one pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeUsage {
+    /// Its name in the pod.
+    pub volume: String,
+    /// When it was measured.
+    pub at: Timestamp,
+    /// Bytes in use.
+    pub used_bytes: u64,
+    /// Files and folders.
+    pub inodes_used: u64,
+    /// The file system that it is in.
+    pub file_system: FileSystem,
+    /// Whether it counts as the pod's ephemeral storage.
+    pub is_ephemeral: bool,
 }
 
 /// Mounts and unmounts. Calls for one pod come from its worker, one at a time.
@@ -45,6 +64,12 @@ pub trait Volumes: PodFiles {
 
     /// What an emptyDir of a pod takes on disk; nothing if it is not there. Looks at every file in it.
     async fn empty_dir_usage(&self, pod_uid: &str, volume: &str) -> Result<DiskStats, VolumeError>;
+
+    /// What the volumes of a pod take, those of the node's own folders aside. Looks at every file in them; what cannot be
+    /// measured is left out.
+    async fn usage(&self, _pod: &Pod) -> Vec<VolumeUsage> {
+        Vec::new()
+    }
 
     /// The UIDs of all pods that have something on disk.
     async fn known_pods(&self) -> Result<Vec<String>, VolumeError>;

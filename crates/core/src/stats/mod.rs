@@ -5,6 +5,7 @@ mod disk;
 mod rates;
 #[cfg(test)]
 mod tests;
+mod volumes;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,8 +21,10 @@ use jiff::Timestamp;
 use crate::blocking::blocking;
 use crate::kuberuntime::{RuntimeContainer, RuntimePod};
 use crate::pod_cache::PodCache;
+use crate::ports::VolumeUsage;
 use crate::providers::Providers;
 use rates::UsageRates;
+pub use volumes::VolumeStats;
 
 /// Logs that are measured at a time.
 const MAX_CONCURRENT_LOGS: usize = 16;
@@ -57,6 +60,8 @@ pub struct PodUsage {
     pub containers: Vec<ContainerUsage>,
     /// What its network has carried; none if nobody counts.
     pub network: Option<NetworkStats>,
+    /// Its volumes; none if they were not asked for.
+    pub volumes: Vec<VolumeUsage>,
 }
 
 /// What a container that runs uses.
@@ -135,6 +140,7 @@ impl StatsProvider {
             sandbox_id: sandbox.id.clone(),
             started_at: sandbox.created_at,
             network: networks.remove(&sandbox.id),
+            volumes: Vec::new(),
             containers,
         })
     }

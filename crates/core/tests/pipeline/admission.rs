@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_core::metrics;
 use coracle_provider::fake::Call;
 use coracle_provider::{ContainerState, Error};
 use k8s_openapi::api::core::v1::Node;
@@ -127,6 +128,8 @@ async fn a_critical_pod_makes_room_and_starts_once_there_is_some() {
     world.until("Running", |w| w.phase("small") == "Running" && w.phase("large") == "Running").await;
     world.fast.set_stubborn(true);
     let came = Instant::now();
+    let preempted = || metrics::PREEMPTIONS.with_label_values(&["cpu"]).get();
+    let preempted_before = preempted();
     world.create("critical", critical("600m"));
     sleep(Duration::from_secs(5)).await;
     // Whoever comes now would take the room.
@@ -142,6 +145,7 @@ async fn a_critical_pod_makes_room_and_starts_once_there_is_some() {
     assert_eq!(world.phase("small"), "Running", "it alone would not have been enough");
 
     world.until("told", |w| w.phase("large") == "Failed").await;
+    assert!(preempted() > preempted_before);
     assert_eq!(why(&world, "large"), "Preempting: Preempted in order to admit critical pod");
     let pod = world.api.get("large").unwrap();
     let conditions = pod.status.as_ref().unwrap().conditions.clone().unwrap();

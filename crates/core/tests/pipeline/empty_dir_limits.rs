@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use coracle_core::metrics;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -45,4 +46,5 @@ async fn a_pod_with_an_empty_directory_beyond_its_limit_is_evicted() {
     let told =
         world.api.events.lock().iter().filter(|e| e.reason == "Evicted" && e.message == message).count();
     assert_eq!(told, 1, "it is said once");
+    assert_eq!(metrics::EVICTIONS.with_label_values(&["emptydirfs.limit"]).get(), 1);
 }

@@ -15,6 +15,7 @@ mod restart;
 mod restart_all;
 mod sessions;
 mod static_pods;
+mod stats;
 mod status;
 mod users;
 mod world;

@@ -18,7 +18,7 @@ use coracle_core::machine::{FileSystem, NodeUsage};
 use coracle_core::pod::{PodExt, PodUid};
 use coracle_core::pod_workers::PodWorkersOptions;
 use coracle_core::ports::{
-    ApiError, EventRecord, EventSink, GrpcCheck, HookError, HttpGet, MirrorClient, NodeUsageSource, ObjectKey, ObjectKind, ObjectReader, PodFiles, PodSource, ProbeOutcome, ProbeTransport, SourceKind, SourceUpdate, StatusSink, StatusUpdate, TcpConnect, VolumeError, Volumes,
+    ApiError, EventRecord, EventSink, GrpcCheck, HookError, HttpGet, MirrorClient, NodeUsageSource, ObjectKey, ObjectKind, ObjectReader, PodFiles, PodSource, ProbeOutcome, ProbeTransport, SourceKind, SourceUpdate, StatusSink, StatusUpdate, TcpConnect, VolumeError, VolumeUsage, Volumes,
 };
 use coracle_core::providers::{Providers, RegisteredProvider};
 use coracle_core::recorder::Recorder;
@@ -57,6 +57,8 @@ pub struct FakeApi {
     pub hosts_files: Mutex<HashMap<String, String>>,
     /// Where containers were told to leave a message, and what is there.
     pub termination_logs: Mutex<BTreeMap<PathBuf, Vec<u8>>>,
+    /// The pods whose volumes were measured, each time.
+    pub measured_pods: Mutex<Vec<String>>,
 }
 
 impl FakeApi {
@@ -77,6 +79,7 @@ impl FakeApi {
             used_bytes: Mutex::default(),
             hosts_files: Mutex::default(),
             termination_logs: Mutex::default(),
+            measured_pods: Mutex::default(),
         })
     }
 
@@ -317,6 +320,17 @@ impl Volumes for FakeApi {
         let used_bytes = self.used_bytes.lock().get(volume).copied().unwrap_or_default();
         Ok(DiskStats { used_bytes, inodes_used: 1 })
     }
+    async fn usage(&self, pod: &Pod) -> Vec<VolumeUsage> {
+        self.measured_pods.lock().push(pod.uid().to_string());
+        vec![VolumeUsage {
+            volume: "data".into(),
+            at: jiff::Timestamp::UNIX_EPOCH,
+            used_bytes: 1,
+            inodes_used: 1,
+            file_system: FileSystem::default(),
+            is_ephemeral: true,
+        }]
+    }
     async fn known_pods(&self) -> Result<Vec<String>, VolumeError> {
         Ok(self.mounted.lock().keys().cloned().collect())
     }
@@ -468,6 +482,7 @@ impl World {
             image_gc: None,
             log_rotation: None,
             eviction: self.eviction.clone(),
+            volume_stats_period: Some(Duration::from_secs(60)),
         };
         let deps = Dependencies {
             providers: Providers::new(vec![registered(&self.fast, "fast"), registered(&self.slow, "slow")]),

@@ -70,7 +70,7 @@ pub(crate) fn kubelet(
 ) -> Router {
     let mut router = for_everybody();
     if options.enable_debugging_handlers {
-        router = for_debugging(router).fallback(not_served::not_served);
+        router = for_debugging(router).fallback(not_served::not_found);
     } else {
         router = router.fallback(not_served::debugging_disabled);
     }
@@ -121,6 +121,9 @@ fn for_debugging(router: Router<Arc<App>>) -> Router<Arc<App>> {
         .route("/logs", only_get(get(system_logs::to_folder)))
         .route("/logs/", only_get(get(system_logs::get_logs)))
         .route("/logs/{*path}", only_get(get(system_logs::get_logs)))
+        .route("/debug/pprof", any(not_served::profiles))
+        .route("/debug/pprof/", any(not_served::profiles))
+        .route("/debug/pprof/{*profile}", any(not_served::profiles))
         .route("/debug/flags/v", any(debug_flags::put_verbosity))
         .route("/flagz", any(zpages::flagz))
         .route("/statusz", any(zpages::statusz))

@@ -1,25 +1,25 @@
 //! Paths that upstream has and this kubelet does not, or not now.
 
-use axum::extract::Request;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
 use axum::response::Response;
 use http::StatusCode;
 
+use super::App;
 use crate::auth::is_subpath;
 use crate::text::text;
-
-/// What upstream serves besides: profiles of a Go program.
-const NOT_SERVED: &str = "/debug/pprof";
 
 /// What `enableDebuggingHandlers: false` turns off (`InstallDebuggingDisabledHandlers`).
 const DEBUGGING: [&str; 8] =
     ["/run", "/exec", "/attach", "/portForward", "/containerLogs", "/runningpods", "/debug/pprof", "/logs"];
 
-pub(super) async fn not_served(request: Request) -> Response {
-    if is_subpath(request.uri().path(), NOT_SERVED) {
-        let message = format!("{NOT_SERVED} is not served by this kubelet\n");
-        return text(StatusCode::NOT_IMPLEMENTED, message);
+/// `/debug/pprof/`: profiles of a Go program, which this is not (`InstallProfilingHandler`).
+pub(super) async fn profiles(State(app): State<Arc<App>>) -> Response {
+    if app.about.profiling_is_off {
+        return disabled("profiling endpoint is disabled.");
     }
-    not_found().await
+    text(StatusCode::NOT_IMPLEMENTED, "/debug/pprof is not served by this kubelet\n")
 }
 
 /// The answer of an endpoint that the configuration turns off (`getHandlerForDisabledEndpoint`).

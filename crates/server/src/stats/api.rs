@@ -53,8 +53,17 @@ pub(super) struct PodStats {
     pub(super) memory: MemoryStats,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) network: Option<NetworkStats>,
+    #[serde(rename = "volume", skip_serializing_if = "Vec::is_empty")]
+    pub(super) volumes: Vec<VolumeStats>,
     #[serde(rename = "ephemeral-storage", skip_serializing_if = "Option::is_none")]
     pub(super) ephemeral_storage: Option<FsStats>,
+}
+
+#[derive(Serialize)]
+pub(super) struct VolumeStats {
+    #[serde(flatten)]
+    pub(super) fs: FsStats,
+    pub(super) name: String,
 }
 
 #[derive(Serialize)]

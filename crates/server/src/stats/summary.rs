@@ -1,13 +1,14 @@
 //! From what was measured to what the API shows (upstream: `summary.go`, `stats/helper.go`).
 
 use coracle_core::machine::{FileSystem, NodeUsage};
+use coracle_core::ports::VolumeUsage;
 use coracle_core::stats::{ContainerUsage, PodUsage, UsageScope};
 use coracle_provider::{DiskStats, FsUsage, NetworkStats as ProviderNetworkStats};
 use jiff::Timestamp;
 
 use super::api::{
     ContainerStats, CpuStats, FsStats, InterfaceStats, MemoryStats, NetworkStats, NodeStats, PodReference,
-    PodStats, RlimitStats, RuntimeStats, Summary, SwapStats,
+    PodStats, RlimitStats, RuntimeStats, Summary, SwapStats, VolumeStats,
 };
 
 /// `SystemContainerKubelet`.
@@ -131,6 +132,7 @@ fn pod_stats(scope: UsageScope, pod: &PodUsage, root_fs: &FileSystem) -> PodStat
             major_page_faults: None,
         },
         network: pod.network.as_ref().map(pod_network_stats),
+        volumes: pod.volumes.iter().map(volume_stats).collect(),
         ephemeral_storage: (scope == UsageScope::Everything).then(|| ephemeral_storage(at, pod, root_fs)),
         containers,
     }
@@ -163,10 +165,19 @@ fn container_stats(container: &ContainerUsage, root_fs: &FileSystem) -> Containe
     }
 }
 
-/// What containers wrote, to their logs and beside their images (`calcEphemeralStorage`).
+/// `parsePodVolumeStats`.
+fn volume_stats(volume: &VolumeUsage) -> VolumeStats {
+    let disk = DiskStats { used_bytes: volume.used_bytes, inodes_used: volume.inodes_used };
+    VolumeStats { fs: disk_stats(&time(volume.at), disk, &volume.file_system), name: volume.volume.clone() }
+}
+
+/// What containers wrote, to their logs, beside their images and to volumes that end with the pod
+/// (`calcEphemeralStorage`).
 fn ephemeral_storage(at: Timestamp, pod: &PodUsage, root_fs: &FileSystem) -> FsStats {
     let disks = pod.containers.iter().flat_map(|container| [container.logs, container.stats.writable_layer]);
-    let sum = disks.flatten().fold(DiskStats::default(), |sum, disk| DiskStats {
+    let volumes = pod.volumes.iter().filter(|volume| volume.is_ephemeral);
+    let volumes = volumes.map(|it| DiskStats { used_bytes: it.used_bytes, inodes_used: it.inodes_used });
+    let sum = disks.flatten().chain(volumes).fold(DiskStats::default(), |sum, disk| DiskStats {
         used_bytes: sum.used_bytes.saturating_add(disk.used_bytes),
         inodes_used: sum.inodes_used.saturating_add(disk.inodes_used),
     });

@@ -217,6 +217,25 @@ async fn without_debugging_handlers_they_are_refused_but_only_to_those_who_may_a
 }
 
 #[tokio::test]
+async fn handlers_that_are_switched_off_say_so_to_every_method() {
+    let mut setup = Setup::default();
+    setup.options.about.profiling_is_off = true;
+    let server = TestServer::start(setup).await;
+    let mut admin = server.admin().await;
+    for (path, expected) in [
+        ("/debug/pprof/", "profiling endpoint is disabled.\n"),
+        ("/debug/pprof/heap", "profiling endpoint is disabled.\n"),
+        ("/debug/flags/v", "flags endpoint is disabled.\n"),
+    ] {
+        for method in ["GET", "POST", "PUT"] {
+            assert_eq!(admin.ask(request(method, path, None)).await.is(), (405, expected), "{method} {path}");
+        }
+    }
+    assert_eq!(admin.get("/logs/").await.is(), (405, "logs endpoint is disabled.\n"));
+    assert_eq!(admin.get("/debug/other").await.status, 404);
+}
+
+#[tokio::test]
 async fn anonymous_is_who_shows_nothing_and_only_if_that_is_on() {
     let server = TestServer::start(Setup { anonymous: true, ..Setup::default() }).await;
     let forbidden =

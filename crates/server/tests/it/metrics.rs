@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use coracle_core::machine::{FileSystem, MachineInfo, NodeMemory, NodeUsage, ProcessUsage};
-use coracle_core::ports::NodeUsageSource;
+use coracle_core::ports::{NodeUsageSource, VolumeUsage};
 use coracle_core::stats::{ContainerUsage, PodUsage, PodsUsage};
 use coracle_provider::{
     ContainerState, ContainerStats, ContainerStatus, DiskStats, ImageSpec, InterfaceStats, MemoryStats,
@@ -121,8 +121,27 @@ pub(crate) fn usage() -> PodsUsage {
         started_at: at(1799),
         containers,
         network: Some(network),
+        volumes: vec![volume("data", true), volume("kube-api-access", false)],
     };
     PodsUsage { pods: vec![pod], failed: vec![] }
+}
+
+fn volume(name: &str, is_ephemeral: bool) -> VolumeUsage {
+    let file_system = FileSystem {
+        capacity_bytes: 1000,
+        available_bytes: 600,
+        inodes: 9,
+        inodes_free: 5,
+        ..FileSystem::default()
+    };
+    VolumeUsage {
+        volume: name.into(),
+        at: at(2000),
+        used_bytes: 300,
+        inodes_used: 3,
+        file_system,
+        is_ephemeral,
+    }
 }
 
 pub(crate) async fn server(usage: PodsUsage) -> TestServer {

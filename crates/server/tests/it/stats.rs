@@ -31,7 +31,14 @@ async fn the_summary_is_upstreams() {
     assert_eq!(pod["cpu"]["usageCoreNanoSeconds"], 3_750_000_000_u64);
     assert_eq!(pod["cpu"]["usageNanoCores"], 14);
     assert_eq!(pod["memory"]["workingSetBytes"], 1024);
-    assert_eq!(pod["ephemeral-storage"]["usedBytes"], 16384);
+    let volume = |name: &str| {
+        json!({
+            "name": name, "time": time, "availableBytes": 600, "capacityBytes": 1000, "usedBytes": 300,
+            "inodesFree": 5, "inodes": 9, "inodesUsed": 3,
+        })
+    };
+    assert_eq!(pod["volume"], json!([volume("data"), volume("kube-api-access")]));
+    assert_eq!(pod["ephemeral-storage"]["usedBytes"], 16384 + 300, "logs, and the volume that counts");
     let interface = json!({"name": "eth0", "rxBytes": 11, "rxErrors": 0, "txBytes": 12, "txErrors": 1});
     assert_eq!(pod["network"]["interfaces"], json!([interface]));
     assert_eq!((&pod["network"]["name"], &pod["network"]["txBytes"]), (&json!("eth0"), &json!(12)));

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, advance};
 
 use super::support::{
-    Bed, FakeIssuer, FakeObjects, as_ordinary_user, kube_api_access, list, mode, pod, read,
+    Bed, FakeIssuer, FakeObjects, as_ordinary_user, is_root, kube_api_access, list, mode, pod, read,
 };
 
 /// What every ordinary pod has.
@@ -394,4 +394,47 @@ fn an_ordinary_user_serves_pods_too() {
             assert!(bed.manager.known_pods().await.unwrap().is_empty());
         });
     });
+}
+
+#[tokio::test]
+async fn volumes_are_measured_and_those_of_the_node_are_not() {
+    let bed = Bed::new();
+    bed.objects.set_config_map("settings", &[("a", &"x".repeat(10_000))]);
+    let mut volumes = json!([
+        { "name": "data", "emptyDir": {} },
+        { "name": "settings", "configMap": { "name": "settings" } },
+        { "name": "info", "downwardAPI": { "items": [
+            { "path": "name", "fieldRef": { "fieldPath": "metadata.name" } },
+        ] } },
+        { "name": "node", "hostPath": { "path": "/usr" } },
+    ]);
+    let as_root = is_root("tmpfs");
+    if as_root {
+        let memory = json!({ "name": "memory", "emptyDir": { "medium": "Memory", "sizeLimit": "1Mi" } });
+        volumes.as_array_mut().unwrap().push(memory);
+    }
+    let pod = pod("uid-1", volumes, json!({}));
+    assert!(bed.manager.usage(&pod).await.is_empty(), "nothing is there yet");
+    bed.manager.mount(&pod).await.unwrap();
+    fs::write(bed.volume("uid-1", "empty-dir", "data").join("file"), vec![1; 1 << 20]).unwrap();
+    if as_root {
+        fs::write(bed.volume("uid-1", "empty-dir", "memory").join("file"), vec![1; 1 << 18]).unwrap();
+    }
+    let measured = bed.manager.usage(&pod).await;
+    let of = |name: &str| measured.iter().find(|usage| usage.volume == name);
+    let data = of("data").unwrap();
+    assert!((1 << 20..2 << 20).contains(&data.used_bytes) && data.inodes_used == 2, "{data:?}");
+    let disk = data.file_system;
+    assert!(disk.capacity_bytes >= disk.available_bytes && disk.available_bytes > 0, "{disk:?}");
+    let settings = of("settings").unwrap();
+    assert!((10_000..1 << 20).contains(&settings.used_bytes), "{settings:?}");
+    let ephemeral = ["data", "settings", "info"].map(|name| of(name).unwrap().is_ephemeral);
+    assert_eq!(ephemeral, [true, true, false]);
+    assert!(of("node").is_none());
+    if as_root {
+        let memory = of("memory").unwrap();
+        assert_eq!((memory.used_bytes, memory.is_ephemeral), (1 << 18, false));
+        assert_eq!(memory.file_system.capacity_bytes, 1 << 20);
+        bed.manager.unmount("uid-1").await.unwrap();
+    }
 }
