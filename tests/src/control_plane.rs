@@ -192,7 +192,11 @@ impl Layout {
             .file("cluster-signing-key-file", &authority.files.key)
             .flag("allocate-node-cidrs", "true")
             .flag("cluster-cidr", &self.pods)
-            .flag("node-cidr-mask-size", NODE_RANGE);
+            .flag("node-cidr-mask-size", NODE_RANGE)
+            // Tests do not wait minutes for an autoscaler.
+            .flag("horizontal-pod-autoscaler-sync-period", "2s")
+            .flag("horizontal-pod-autoscaler-cpu-initialization-period", "1s")
+            .flag("horizontal-pod-autoscaler-initial-readiness-delay", "1s");
         command.start(&self.scratch)
     }
 

@@ -69,6 +69,12 @@ fn a_container_that_computes_shows_in_every_statistic() {
     assert_eq!(configuration["kubeletconfig"]["port"], cluster.node.port());
     assert!(of_node(&cluster, "runningpods/").contains("\"busy\""));
 
+    let volumes = &busy["volume"];
+    assert!(volumes[0]["usedBytes"].as_u64().unwrap() > 0, "the token's volume: {busy}");
+
+    // One replica computes all the time, so two are asked for as soon as somebody can tell.
+    cluster.kubectl.apply(&computing(&cluster).to_string()).unwrap();
+    cluster.kubectl.apply(&autoscaler().to_string()).unwrap();
     let _server = MetricsServer::start(cluster::control_plane().unwrap()).unwrap();
     let top = wait::eventually("metrics-server has seen the pods twice", Deadline::seconds(90), || {
         cluster.kubectl.run(&["top", "pod", "busy", "--containers", "--no-headers"])
@@ -83,4 +89,44 @@ fn a_container_that_computes_shows_in_every_statistic() {
     assert!(idle.starts_with("idle"), "{idle}");
     let node = cluster.kubectl.run(&["top", "node", cluster.node.name(), "--no-headers"]).unwrap();
     assert!(node.starts_with(cluster.node.name()), "{node}");
+
+    let scaled = |deployment: &Value| deployment["status"]["readyReplicas"] == 2;
+    cluster.kubectl.until("deployment", "computes", "it is scaled", Deadline::seconds(60), scaled).unwrap();
+    let autoscaler = cluster.kubectl.get("hpa", "computes").unwrap();
+    let used = &autoscaler["status"]["currentMetrics"][0]["resource"]["current"]["averageUtilization"];
+    assert!(used.as_u64().unwrap() > 50, "{autoscaler}");
+}
+
+/// A Deployment of one replica, which asks for a tenth of a processor and uses all that it gets.
+fn computing(cluster: &Cluster) -> Value {
+    let mut spin = container("spin", "stay", &["spin"]);
+    spin["resources"] = json!({ "requests": { "cpu": "100m" } });
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": { "name": "computes" },
+        "spec": {
+            "replicas": 1,
+            "selector": { "matchLabels": { "app": "computes" } },
+            "template": {
+                "metadata": { "labels": { "app": "computes" } },
+                "spec": spec(cluster, "Always", &json!([spin])),
+            },
+        },
+    })
+}
+
+fn autoscaler() -> Value {
+    let target = json!({ "type": "Utilization", "averageUtilization": 50 });
+    json!({
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": { "name": "computes" },
+        "spec": {
+            "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "computes" },
+            "minReplicas": 1,
+            "maxReplicas": 2,
+            "metrics": [{ "type": "Resource", "resource": { "name": "cpu", "target": target } }],
+        },
+    })
 }
