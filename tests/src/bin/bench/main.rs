@@ -6,9 +6,11 @@ mod fixture;
 mod http;
 mod idle;
 mod load;
+mod node_api;
 mod promise;
 mod provider;
 mod pull;
+mod server;
 mod start;
 mod tcp;
 mod wasmtime;
@@ -79,6 +81,13 @@ const BENCHES: &[Bench] = &[
                ratios",
         peer: "the same guest under wasmtime run, of the same version and with the same settings, on 127.0.0.1, run in turn",
         run: || tcp::run().boxed_local(),
+    },
+    Bench {
+        name: "server",
+        what: "the kubelet's API, asked directly over TLS: 200 commands in a Wasm container, one after another; \
+               /metrics/resource with 1000 pods; a log of 8 MB; a forwarded port that echoes",
+        peer: "the pod's own address, for the forwarded port; the Go kubelet runs no Wasm pods, and is not run here",
+        run: || server::run().boxed_local(),
     },
 ];
 

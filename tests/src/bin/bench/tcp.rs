@@ -22,10 +22,7 @@ const PORT: u16 = 7000;
 pub(crate) async fn run() -> Result<Vec<Promise>> {
     let mut fixture = Fixture::new().await?;
     fixture.create_command("pipe", "tcp", &["pipe", &format!("0.0.0.0:{PORT}")]).await?;
-    let running = fixture.until("pipe", |seen| is_running(&seen.pod)).await?;
-    let address = running.pod.status.and_then(|status| status.pod_ip).context("the pod has no address")?;
-    let pod = SocketAddr::new(address.parse()?, PORT);
-    wait::eventually("the guest listens", Deadline::seconds(30), || Ok(std::net::TcpStream::connect(pod)?))?;
+    let pod = pod_address(&mut fixture, "pipe").await?;
     let peer = Peer::run("tcp", &["pipe"])?;
 
     let mut ratios = Vec::new();
@@ -43,8 +40,17 @@ pub(crate) async fn run() -> Result<Vec<Promise>> {
     Ok(vec![Promise::ratio("tcp-echo-ratio", median(ratios))])
 }
 
+/// Where a pod listens that was just created, once it does.
+pub(crate) async fn pod_address(fixture: &mut Fixture, name: &str) -> Result<SocketAddr> {
+    let running = fixture.until(name, |seen| is_running(&seen.pod)).await?;
+    let address = running.pod.status.and_then(|status| status.pod_ip).context("the pod has no address")?;
+    let pod = SocketAddr::new(address.parse()?, PORT);
+    wait::eventually("the guest listens", Deadline::seconds(30), || Ok(std::net::TcpStream::connect(pod)?))?;
+    Ok(pod)
+}
+
 /// How many megabytes come back in a second over one connection that is kept full.
-async fn echo(server: SocketAddr) -> Result<f64> {
+pub(crate) async fn echo(server: SocketAddr) -> Result<f64> {
     let (mut answers, mut requests) = TcpStream::connect(server).await?.into_split();
     let sender = tokio::spawn(async move {
         let piece = vec![7; PIECE];
