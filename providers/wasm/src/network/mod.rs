@@ -23,6 +23,7 @@
 //! runs on another thread traps before it gets a socket.
 
 mod address_mode;
+mod carried;
 mod cni;
 mod egress;
 mod error;

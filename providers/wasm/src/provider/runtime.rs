@@ -6,9 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use coracle_provider::{
     ArtifactKind, Condition, ContainerConfig, ContainerStats, ContainerStatus, Error, EventStream,
-    LiveResize, Provider, Resources, Result, Revision, RuntimeHandler, RuntimeService, RuntimeStatus,
-    SandboxConfig, SandboxStatus, Snapshot, Version,
+    LiveResize, NetworkStats, Provider, Resources, Result, Revision, RuntimeHandler, RuntimeService,
+    RuntimeStatus, SandboxConfig, SandboxStatus, Snapshot, Version,
 };
+use jiff::Timestamp;
 
 use super::{WasmProvider, no_container};
 use crate::engine::WASMTIME_VERSION;
@@ -117,6 +118,21 @@ impl RuntimeService for WasmProvider {
 
     async fn container_stats(&self, pod_uid: Option<&str>) -> Result<Vec<ContainerStats>> {
         Ok(self.shared.tables.running(pod_uid).iter().filter_map(|container| container.stats()).collect())
+    }
+
+    /// Those of pods with a network namespace of their own.
+    async fn network_stats(&self, pod_uid: Option<&str>) -> Result<Vec<NetworkStats>> {
+        let sandboxes = self.shared.tables.sandboxes(pod_uid);
+        let read = move || {
+            let stats = sandboxes.iter().filter_map(|sandbox| {
+                // One that ends meanwhile has carried nothing any more.
+                let interfaces = sandbox.net()?.carried()?.ok()?;
+                Some(NetworkStats { sandbox_id: sandbox.id.clone(), timestamp: Timestamp::now(), interfaces })
+            });
+            stats.collect()
+        };
+        let read = tokio::task::spawn_blocking(read).await;
+        read.map_err(|error| Error::internal(format!("networks cannot be measured: {error}")))
     }
 
     async fn reopen_container_log(&self, id: &str) -> Result<()> {

@@ -84,6 +84,15 @@ impl Tables {
         self.objects.lock().sandboxes.get(id).cloned()
     }
 
+    /// All sandboxes, or those of one pod.
+    pub(super) fn sandboxes(&self, pod_uid: Option<&str>) -> Vec<Arc<Sandbox>> {
+        let objects = self.objects.lock();
+        match pod_uid {
+            Some(uid) => objects.of_pod(uid).0,
+            None => objects.sandboxes.values().cloned().collect(),
+        }
+    }
+
     pub(super) fn container(&self, id: &str) -> Option<Arc<Container>> {
         self.objects.lock().containers.get(id).cloned()
     }
