@@ -71,7 +71,7 @@ pub async fn listen_and_serve_kubelet_server(
     // Sessions and followed logs end with the server, whether it is shut down or dropped.
     let end = shutdown.child_token();
     let _end_on_drop = end.clone().drop_guard();
-    let routes = routes::kubelet(host, &options, end);
+    let routes = routes::kubelet(host, &options, Some(tls.certificate()), end);
     let routes = routes.layer(from_fn_with_state(Arc::new(auth), require_auth));
     let routes = routes.layer(from_fn_with_state(ServerType::ReadWrite, count_requests));
     Server { transport: Transport::Tls(tls), routes, limits: options.limits }.serve(listener, shutdown).await;
@@ -87,7 +87,7 @@ pub async fn listen_and_serve_kubelet_read_only_server(
     shutdown: CancellationToken,
 ) {
     let options = ServerOptions { enable_debugging_handlers: false, ..options };
-    let routes = routes::kubelet(host, &options, shutdown.clone());
+    let routes = routes::kubelet(host, &options, None, shutdown.clone());
     let routes = routes.layer(from_fn_with_state(ServerType::ReadOnly, count_requests));
     Server { transport: Transport::Plain, routes, limits: options.limits }.serve(listener, shutdown).await;
 }

@@ -2,6 +2,7 @@
 
 use coracle_core::host::Counts;
 use coracle_core::machine::ProcessUsage;
+use jiff::Timestamp;
 use prometheus::proto::MetricFamily;
 
 use super::family::Family;
@@ -32,6 +33,14 @@ pub(super) fn kubelet_metrics(
     metrics.push(containers);
     metrics.extend(process.into_iter().flat_map(process_metrics));
     metrics.into_iter().filter_map(Family::finish).collect()
+}
+
+/// How long the serving certificate is still valid, whoever made it; upstream tells it of those that it asked the cluster
+/// for (`certificate/kubelet.go`).
+pub(super) fn certificate_ttl(expires_at: Option<i64>) -> Option<MetricFamily> {
+    let left = expires_at.map_or(f64::INFINITY, |at| (at - Timestamp::now().as_second()) as f64);
+    let help = "How long the serving certificate is still valid, in seconds; +Inf if it cannot be read";
+    Family::gauge("kubelet_certificate_manager_server_ttl_seconds", help, &[]).with(&[], left).finish()
 }
 
 fn by_kind(name: &str, help: &str, (regular, is_static): (usize, usize)) -> Family {

@@ -36,6 +36,7 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let process = usage.as_ref().map(|usage| &usage.kubelet);
     let mut families = prometheus::gather();
     families.extend(kubelet::kubelet_metrics(&app.about, &app.host.counts(), process));
+    families.extend(app.certificate.as_ref().and_then(|it| kubelet::certificate_ttl(it.expires_at())));
     families.extend(app.about.metrics.iter().flat_map(|source| source()));
     encoded(families)
 }

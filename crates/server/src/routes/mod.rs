@@ -31,6 +31,7 @@ use crate::about::About;
 use crate::metrics;
 use crate::stats;
 use crate::text::text;
+use crate::tls::ServingCertificate;
 
 /// The first parts of what is served, in order: `/statusz` names them.
 const PATHS: [&str; 16] = [
@@ -56,6 +57,8 @@ const PATHS: [&str; 16] = [
 pub(crate) struct App {
     pub(crate) host: Arc<dyn HostInterface>,
     pub(crate) about: About,
+    /// What this server shows clients; none without TLS.
+    pub(crate) certificate: Option<Arc<ServingCertificate>>,
     log_streams: Arc<Semaphore>,
     sessions: Arc<Semaphore>,
     timeouts: Timeouts,
@@ -66,6 +69,7 @@ pub(crate) struct App {
 pub(crate) fn kubelet(
     host: Arc<dyn HostInterface>,
     options: &ServerOptions,
+    certificate: Option<Arc<ServingCertificate>>,
     shutdown: CancellationToken,
 ) -> Router {
     let mut router = for_everybody();
@@ -77,6 +81,7 @@ pub(crate) fn kubelet(
     let app = App {
         host,
         about: options.about.clone(),
+        certificate,
         log_streams: Arc::new(Semaphore::new(options.limits.max_log_streams)),
         sessions: Arc::new(Semaphore::new(options.limits.max_sessions)),
         timeouts: Timeouts { idle: options.streaming_connection_idle_timeout, ..Timeouts::default() },

@@ -11,5 +11,5 @@ pub(crate) use client_ca::parse_client_ca;
 pub use error::TlsError;
 pub(crate) use reload::Reloading;
 pub use self_signed::load_or_generate_self_signed;
-pub(crate) use serving::TlsServer;
 pub use serving::{CertificatePair, TlsMinVersion, TlsOptions};
+pub(crate) use serving::{ServingCertificate, TlsServer};

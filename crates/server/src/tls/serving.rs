@@ -14,6 +14,7 @@ use rustls::{ServerConfig, version};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::client_ca::RequestClientCert;
 use super::{Reloading, TlsError, choices};
@@ -82,6 +83,11 @@ impl TlsServer {
         Ok(Self { acceptor: Arc::new(config).into(), certificate })
     }
 
+    /// The certificate that it serves with.
+    pub(crate) fn certificate(&self) -> Arc<ServingCertificate> {
+        self.certificate.clone()
+    }
+
     pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         self.certificate.0.refresh().await;
         self.acceptor.accept(stream).await
@@ -89,7 +95,16 @@ impl TlsServer {
 }
 
 /// The newest certificate that the files hold.
-struct ServingCertificate(Reloading<CertifiedKey>);
+pub(crate) struct ServingCertificate(Reloading<CertifiedKey>);
+
+impl ServingCertificate {
+    /// When the one that is served now expires, in seconds since 1970; none if it cannot be read.
+    pub(crate) fn expires_at(&self) -> Option<i64> {
+        let key = self.0.latest();
+        let (_, parsed) = X509Certificate::from_der(key.cert.first()?).ok()?;
+        Some(parsed.validity().not_after.timestamp())
+    }
+}
 
 impl fmt::Debug for ServingCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

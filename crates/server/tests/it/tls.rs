@@ -2,15 +2,16 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use coracle_server::{
     Authentication, Authorization, BuildAuthError, KubeletAuth, TlsMinVersion, load_or_generate_self_signed,
 };
+use rcgen::ExtendedKeyUsagePurpose;
 use rustls::version::{TLS12, TLS13};
 use tokio::time::sleep;
 
-use crate::pki::Ca;
+use crate::pki::{Ca, Subject};
 use crate::server::{Setup, TestServer, client_config, write_pair};
 
 /// Longer than the period at which changed files are noticed.
@@ -33,6 +34,27 @@ async fn a_new_serving_certificate_is_taken_over_and_a_broken_one_is_not() {
     sleep(NOTICED).await;
     server.tls(trusts_new()).await.unwrap();
     assert_eq!(admin.get("/pods").await.status, 200, "old connections stay");
+}
+
+#[tokio::test]
+async fn how_long_the_certificate_is_still_valid_is_told() {
+    let server = TestServer::start(Setup::default()).await;
+    let left = async || {
+        let body = server.admin().await.get("/metrics").await.body;
+        let value = |line: &str| {
+            line.strip_prefix("kubelet_certificate_manager_server_ttl_seconds ")?.parse::<f64>().ok()
+        };
+        body.lines().find_map(value).expect("the metric")
+    };
+    assert!(left().await > 200.0);
+    let names = &["localhost"];
+    let usage = ExtendedKeyUsagePurpose::ServerAuth;
+    let not_after = SystemTime::now() + Duration::from_secs(200);
+    let short = Subject { usage, names, not_after, ..Subject::client("localhost") };
+    write_pair(&server.files.certificate, &server.server_ca.sign(&short));
+    sleep(NOTICED).await;
+    let left = left().await;
+    assert!((100.0..=200.0).contains(&left), "{left}");
 }
 
 #[tokio::test]
