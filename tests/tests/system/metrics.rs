@@ -1,5 +1,7 @@
 //! What a node tells about its pods, read by who reads it in clusters.
 
+use std::os::unix::net::UnixStream;
+
 use coracle_tests::cluster::{self, Cluster};
 use coracle_tests::metrics_server::MetricsServer;
 use coracle_tests::wait::{self, Deadline};
@@ -71,6 +73,9 @@ fn a_container_that_computes_shows_in_every_statistic() {
 
     let volumes = &busy["volume"];
     assert!(volumes[0]["usedBytes"].as_u64().unwrap() > 0, "the token's volume: {busy}");
+
+    let socket = cluster.node.root().join("pod-resources/kubelet.sock");
+    UnixStream::connect(&socket).unwrap_or_else(|error| panic!("{}: {error}", socket.display()));
 
     // One replica computes all the time, so two are asked for as soon as somebody can tell.
     cluster.kubectl.apply(&computing(&cluster).to_string()).unwrap();
