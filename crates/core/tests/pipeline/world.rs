@@ -18,7 +18,9 @@ use coracle_core::machine::{FileSystem, NodeUsage};
 use coracle_core::pod::{PodExt, PodUid};
 use coracle_core::pod_workers::PodWorkersOptions;
 use coracle_core::ports::{
-    ApiError, EventRecord, EventSink, GrpcCheck, HookError, HttpGet, MirrorClient, NodeUsageSource, ObjectKey, ObjectKind, ObjectReader, PodFiles, PodSource, ProbeOutcome, ProbeTransport, SourceKind, SourceUpdate, StatusSink, StatusUpdate, TcpConnect, VolumeError, VolumeUsage, Volumes,
+    ApiError, EventRecord, EventSink, GrpcCheck, HookError, HttpGet, MirrorClient, NodeUsageSource,
+    ObjectKey, ObjectKind, ObjectReader, PodFiles, PodSource, ProbeOutcome, ProbeTransport, SourceKind,
+    SourceUpdate, StatusSink, StatusUpdate, TcpConnect, VolumeError, VolumeUsage, Volumes,
 };
 use coracle_core::providers::{Providers, RegisteredProvider};
 use coracle_core::recorder::Recorder;

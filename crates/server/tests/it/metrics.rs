@@ -92,6 +92,7 @@ pub(crate) fn usage() -> PodsUsage {
             labels: [].into(),
             annotations: [].into(),
             log_path: PathBuf::new(),
+            mounts: Vec::new(),
             resources,
             revision: Revision::default(),
         };
