@@ -1,6 +1,8 @@
 //! A provider in memory, for tests of the pipeline: it keeps the trait's contract and does nothing else. Tests end
 //! its containers, make its calls fail or take time, and let it lose everything.
 
+mod streaming;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -20,7 +22,7 @@ use crate::{
     ErrorKind, Event, EventStream, ExecSyncResponse, FsUsage, Image, ImageService, ImageSpec, LiveResize,
     MemoryStats, NetworkMode, PodNetwork, Provider, PullProgress, PullRequest, Resources, Result, Revision,
     RevisionCounter, RuntimeHandler, RuntimeService, RuntimeStatus, SandboxConfig, SandboxState,
-    SandboxStatus, Snapshot, StreamingService, Version,
+    SandboxStatus, Snapshot, Version,
 };
 
 /// Events that a slow subscriber may be behind.
@@ -580,32 +582,6 @@ impl ImageService for FakeProvider {
     async fn image_fs_info(&self) -> Result<Vec<FsUsage>> {
         self.enter(Call::ImageFsInfo).await?;
         Ok(vec![self.state.lock().image_fs.clone()])
-    }
-}
-
-#[async_trait]
-impl StreamingService for FakeProvider {
-    async fn exec_sync(
-        &self,
-        container_id: &str,
-        command: &[String],
-        timeout: Duration,
-    ) -> Result<ExecSyncResponse> {
-        let exec = {
-            let mut state = self.state.lock();
-            state.executed.push((container_id.to_owned(), command.to_vec()));
-            command.first().and_then(|word| state.execs.get(word)).cloned()
-        };
-        self.enter(Call::ExecSync).await?;
-        if self.container(container_id).is_none_or(|c| c.state != ContainerState::Running) {
-            return Err(Error::not_found(format!("no running container {container_id}")));
-        }
-        let exec = exec.unwrap_or_else(|| FakeExec::exit(0));
-        tokio::time::sleep(exec.delay.min(timeout)).await;
-        if exec.delay > timeout {
-            return Err(Error::new(ErrorKind::DeadlineExceeded, "the command took too long"));
-        }
-        exec.result
     }
 }
 

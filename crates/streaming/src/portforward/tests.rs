@@ -136,14 +136,13 @@ async fn resets_are_told_from_ends() {
         let mut forward = forwarder.next().await.unwrap();
         if is_shut_down {
             forward.shutdown().await.unwrap();
+            // A frame that is still to be written when the reset comes is not written any more.
+            assert_eq!(client.frame().await.0, [0, 0, 0, 3, 1, 0, 0, 0]);
         }
         client.reset(id + 2).await;
         let end = forward.read(&mut [0; 8]).await.map_err(|error| error.kind());
         assert_eq!(end, if is_shut_down { Ok(0) } else { Err(io::ErrorKind::ConnectionReset) });
         std::mem::forget(forward);
-        if is_shut_down {
-            assert_eq!(client.frame().await.0, [0, 0, 0, 3, 1, 0, 0, 0]);
-        }
     }
 }
 
