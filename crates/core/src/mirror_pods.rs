@@ -81,13 +81,12 @@ impl MirrorPods {
                 let orphans = self.pods.orphaned_mirrors();
                 let orphan = orphans.iter().find(|mirror| mirror.uid() == *uid)?;
                 info!(pod = %orphan.display_name(), %uid, "removing a mirror pod that has no static pod");
-                // What it shows is no status of the same pod's next life, which may begin any moment.
-                self.pods.remove(orphan);
-                let again = delete(client, orphan).await;
-                if again.is_some() && self.pods.mirror_of(orphan).is_none() {
-                    self.pods.upsert(orphan.clone());
+                let deleted = client.delete_mirror_pod(orphan).await;
+                if deleted.is_ok() {
+                    // What it shows is no status of the same pod's next life, which may begin before the watch tells.
+                    self.pods.remove(orphan);
                 }
-                again
+                deleted.err().and_then(|error| failed("removing", orphan, &error))
             }
         }
     }
