@@ -176,10 +176,11 @@ fn pods_have_addresses_of_the_nodes_range() {
     let (one, two) = (serve(&cluster, "one"), serve(&cluster, "two"));
     assert_ne!(one, two);
     let node = cluster.kubectl.get("node", cluster.node.name()).unwrap();
-    // A /24, so the first three numbers are the range's.
-    let (range, _) = node["spec"]["podCIDR"].as_str().unwrap().rsplit_once('.').unwrap();
+    let (first, bits) = node["spec"]["podCIDR"].as_str().unwrap().split_once('/').unwrap();
+    let bits: u32 = bits.parse().unwrap();
+    let network = |ip: &str| u32::from(ip.parse::<std::net::Ipv4Addr>().unwrap()) >> (32 - bits);
     for ip in [&one, &two] {
-        assert!(ip.starts_with(range), "{ip} is not in {range}");
+        assert_eq!(network(ip), network(first), "{ip} is not in {first}/{bits}");
         assert_eq!(ask(ip, "/name").body, "hello from wasm: /name\n");
     }
     let pod = cluster.kubectl.get("pod", "one").unwrap();
