@@ -11,7 +11,7 @@ use crate::mutant::Mutant;
 use crate::{paths, shell};
 
 /// Seeds that a planted bug has to show itself in; sound code holds in all of them.
-const MUTANT_SEEDS: &str = "2000";
+const MUTANT_SEEDS: &str = "10000";
 
 pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     if let [flag, names @ ..] = args

@@ -84,9 +84,9 @@ fn unit() -> Result<()> {
     shell::step("examples in the documentation", || shell::run(crates().arg("--doc")))
 }
 
-/// The core against fakes with faults. So many seeds take a quarter of a minute on two processors.
+/// The core against fakes with faults. So many seeds take a minute and a half on two processors.
 fn simulation() -> Result<()> {
-    let code = sim::run(&["--seeds".to_owned(), "2000".to_owned()])?;
+    let code = sim::run(&["--seeds".to_owned(), "10000".to_owned()])?;
     ensure!(code == ExitCode::SUCCESS, "a seed failed");
     Ok(())
 }
