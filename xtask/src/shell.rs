@@ -1,13 +1,38 @@
 //! Running other programs, with progress that a reader can follow.
 
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
 /// Runs a command with its output going to the terminal. An exit code other than 0 is an error.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot run {}", name(command)))?;
+    if !status.success() {
+        bail!("{} ended with {status}", name(command));
+    }
+    Ok(())
+}
+
+/// Like `run`, but ends the command and all that it started once the time is over. It is in a process group of its own, so
+/// this is not for terminals: an interrupt does not reach it.
+pub(crate) fn run_within(time: Duration, command: &mut Command) -> Result<()> {
+    let mut child =
+        command.process_group(0).spawn().with_context(|| format!("cannot run {}", name(command)))?;
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if begun.elapsed() > time {
+            let group = format!("-{}", child.id());
+            output(Command::new("kill").args(["-KILL", "--", &group]))?;
+            child.wait()?;
+            bail!("{} took longer than {} minutes and was ended", name(command), time.as_secs() / 60);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
     if !status.success() {
         bail!("{} ended with {status}", name(command));
     }

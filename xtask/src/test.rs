@@ -80,7 +80,7 @@ fn unit() -> Result<()> {
     let mut clippy = bed::cargo();
     clippy.args(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]);
     shell::step("lints", || shell::run(&mut clippy))?;
-    shell::step("tests of the crates", || shell::run(crates().args(["--lib", "--bins"])))?;
+    shell::step("tests of the crates", || run_tests(crates().args(["--lib", "--bins"])))?;
     shell::step("examples in the documentation", || shell::run(crates().arg("--doc")))
 }
 
@@ -97,7 +97,7 @@ fn contract() -> Result<()> {
     let bed = setup::run()?;
     let mut test = crates();
     bed::isolated(test.args(["--test", "*"])).env("CORACLE_BED", bed);
-    shell::step("tests of the crates from outside", || shell::run(&mut test))
+    shell::step("tests of the crates from outside", || run_tests(&mut test))
 }
 
 /// The binary with a real control plane, a real registry and kubectl.
@@ -107,7 +107,13 @@ fn system() -> Result<()> {
     let mut test = bed::cargo();
     test.args(["test", "--locked", "--no-fail-fast", "--package", "coracle-tests", "--tests"]);
     bed::isolated(&mut test).env("CORACLE_BED", bed).env("CORACLE_BIN", coracle);
-    shell::step("tests of the system", || shell::run(&mut test))
+    shell::step("tests of the system", || run_tests(&mut test))
+}
+
+/// In CI a test that hangs is to be told, its name being above, before the machine is taken away. So much is enough to
+/// build everything from nothing on two processors.
+fn run_tests(cargo: &mut Command) -> Result<()> {
+    if in_ci() { shell::run_within(Duration::from_secs(40 * 60), cargo) } else { shell::run(cargo) }
 }
 
 fn no_namespaces() -> Option<String> {

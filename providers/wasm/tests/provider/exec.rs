@@ -8,6 +8,7 @@ use coracle_provider::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::files::Fifo;
 use crate::services::serve;
 use crate::support::{Host, env, guest, log, strings, within, written};
 
@@ -47,9 +48,7 @@ async fn a_command_sees_the_container_s_files() {
     let volume = host.folder.path().join("volume");
     std::fs::create_dir_all(&volume).unwrap();
     // The guest that knows files does not stay, so its own run is held up by a file that nobody writes to.
-    let fifo = volume.join("fifo");
-    let mode = rustix::fs::Mode::from_raw_mode(0o600);
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let _fifo = Fifo::new(volume.join("fifo"));
     let container = host
         .run(&guest("files"), |c| {
             c.args = strings(&["cat", "/v/fifo"]);
@@ -69,8 +68,6 @@ async fn a_command_sees_the_container_s_files() {
     let stopped = within(host.provider.stop_container(&container.id, Duration::ZERO)).await.unwrap();
     assert_eq!((stopped.state, stopped.exit_code), (ContainerState::Exited, 137));
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
-    // Lets the thread go that waits for the file.
-    std::fs::OpenOptions::new().write(true).open(&fifo).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
