@@ -1,7 +1,7 @@
 //! Running other programs, with progress that a reader can follow.
 
 use std::os::unix::process::CommandExt as _;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -9,21 +9,18 @@ use anyhow::{Context as _, Result, bail};
 /// Runs a command with its output going to the terminal. An exit code other than 0 is an error.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot run {}", name(command)))?;
-    if !status.success() {
-        bail!("{} ended with {status}", name(command));
-    }
-    Ok(())
+    succeeded(command, status)
 }
 
-/// Like `run`, but ends the command and all that it started once the time is over. It is in a process group of its own, so
-/// this is not for terminals: an interrupt does not reach it.
+/// Like `run`, but ends the command with its process group once the time is over. The group is its own, so this is not for
+/// terminals: an interrupt does not reach it.
 pub(crate) fn run_within(time: Duration, command: &mut Command) -> Result<()> {
     let mut child =
         command.process_group(0).spawn().with_context(|| format!("cannot run {}", name(command)))?;
     let begun = Instant::now();
-    let status = loop {
+    loop {
         if let Some(status) = child.try_wait()? {
-            break status;
+            return succeeded(command, status);
         }
         if begun.elapsed() > time {
             let group = format!("-{}", child.id());
@@ -32,11 +29,7 @@ pub(crate) fn run_within(time: Duration, command: &mut Command) -> Result<()> {
             bail!("{} took longer than {} minutes and was ended", name(command), time.as_secs() / 60);
         }
         std::thread::sleep(Duration::from_millis(100));
-    };
-    if !status.success() {
-        bail!("{} ended with {status}", name(command));
     }
-    Ok(())
 }
 
 /// Runs a command and gives back what it printed. An exit code other than 0 is an error with what it complained about.
@@ -57,6 +50,13 @@ pub(crate) fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T>
     let result = work().with_context(|| what.to_owned())?;
     eprintln!("    {what}: {:.1} s", start.elapsed().as_secs_f64());
     Ok(result)
+}
+
+fn succeeded(command: &Command, status: ExitStatus) -> Result<()> {
+    if !status.success() {
+        bail!("{} ended with {status}", name(command));
+    }
+    Ok(())
 }
 
 fn name(command: &Command) -> String {
