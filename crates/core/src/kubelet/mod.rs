@@ -206,13 +206,7 @@ impl Kubelet {
             let syncer: std::sync::Weak<dyn PodSyncer> = me.clone();
             let (cache, queue) = (pod_cache.clone(), work_queue.clone());
             Self {
-                pod_workers: Arc::new(PodWorkers::new(
-                    syncer,
-                    cache,
-                    queue,
-                    recorder.clone(),
-                    options.workers,
-                )),
+                pod_workers: Arc::new(PodWorkers::new(syncer, cache, queue, options.workers)),
                 admission: Admission::new(deps.volumes.clone(), options.max_pods)
                     .with_apparmor(options.runtime.linux.has_apparmor),
                 pending_admissions: PendingAdmissions::default(),

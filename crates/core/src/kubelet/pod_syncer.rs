@@ -18,21 +18,22 @@ const ORPHAN_GRACE_PERIOD_SECONDS: i64 = 1;
 
 #[async_trait]
 impl PodSyncer for Kubelet {
-    async fn runtime_pod(&self, uid: &PodUid) -> Result<RuntimePod, SyncError> {
-        self.runtime.get_pod_status(uid).await
+    async fn runtime_pod(&self, pod: &Pod) -> Result<RuntimePod, SyncError> {
+        let runtime = self.runtime.get_pod_status(&pod.uid()).await;
+        runtime.inspect_err(|error| {
+            self.recorder.warning(pod, reason::FAILED_SYNC, format!("error determining status: {error}"));
+        })
     }
 
-    async fn sync_pod(
-        &self,
-        update_type: SyncPodType,
-        pod: &Arc<Pod>,
-        runtime: RuntimePod,
-    ) -> Result<bool, SyncError> {
+    async fn sync_pod(&self, update_type: SyncPodType, pod: &Arc<Pod>) -> Result<bool, SyncError> {
         let pod = &self.allocation_manager.allocated_pod(pod);
         if update_type == SyncPodType::Create {
             self.startup.worker_started(pod);
         }
         let provider = self.check_runtime(pod).await?;
+        // Only now: before its provider has been listed it would look as if the pod had lost what it has, and asking for
+        // the RuntimeClass takes its time.
+        let runtime = self.runtime_pod(pod).await?;
         self.runtime.initialize_actuated_pod(pod);
         self.update_resize_in_progress(pod, &runtime);
         // One that has ended has a mirror, too: it says how.
@@ -132,7 +133,10 @@ impl Kubelet {
     /// The provider of a pod, if it can be worked with: a dead one stops its own pods only. None if nobody knows it (no
     /// such RuntimeClass); making the sandbox tells that to the user.
     async fn check_runtime(&self, pod: &Pod) -> Result<Option<ProviderName>, SyncError> {
-        let Ok((provider, _)) = self.runtime.provider_for(pod).await else { return Ok(None) };
+        let Ok((provider, _)) = self.runtime.provider_for(pod).await else {
+            // Before all have been listed it would look as if everything of the pod were lost.
+            return self.check_listed(pod).await.map(|()| None);
+        };
         let name = provider.name();
         match self.runtime_state.runtime_error(name) {
             Some(error) => Err(SyncError::failed(format!("container runtime is not ready: {error}"))),

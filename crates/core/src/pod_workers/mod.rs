@@ -29,7 +29,6 @@ pub use status::PodWorkerState;
 
 use crate::pod::{PodExt, PodUid, phase};
 use crate::pod_cache::PodCache;
-use crate::recorder::Recorder;
 use crate::work_queue::WorkQueue;
 
 /// All pod workers of the node.
@@ -38,7 +37,6 @@ pub struct PodWorkers {
     syncer: Weak<dyn PodSyncer>,
     cache: Arc<PodCache>,
     work_queue: Arc<WorkQueue>,
-    recorder: Recorder,
     options: PodWorkersOptions,
     tasks: TaskTracker,
 }
@@ -93,11 +91,10 @@ impl PodWorkers {
         syncer: Weak<dyn PodSyncer>,
         cache: Arc<PodCache>,
         work_queue: Arc<WorkQueue>,
-        recorder: Recorder,
         options: PodWorkersOptions,
     ) -> Self {
         let (inner, tasks) = (Mutex::default(), TaskTracker::new());
-        Self { inner, syncer, cache, work_queue, recorder, options, tasks }
+        Self { inner, syncer, cache, work_queue, options, tasks }
     }
 
     /// Lets the workers run until this is dropped. That breaks them off, wherever they are, and nothing of what they were

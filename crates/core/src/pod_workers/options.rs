@@ -134,15 +134,10 @@ impl SyncError {
 #[async_trait]
 pub trait PodSyncer: Send + Sync {
     /// What the runtimes have of the pod now, at least as new as the outcome of the last sync.
-    async fn runtime_pod(&self, uid: &PodUid) -> Result<RuntimePod, SyncError>;
+    async fn runtime_pod(&self, pod: &Pod) -> Result<RuntimePod, SyncError>;
 
     /// Brings the pod closer to what it should be. True once it has come to its own end.
-    async fn sync_pod(
-        &self,
-        update_type: SyncPodType,
-        pod: &Arc<Pod>,
-        runtime: RuntimePod,
-    ) -> Result<bool, SyncError>;
+    async fn sync_pod(&self, update_type: SyncPodType, pod: &Arc<Pod>) -> Result<bool, SyncError>;
 
     /// Stops everything of the pod; after success nothing of it runs.
     async fn sync_terminating_pod(

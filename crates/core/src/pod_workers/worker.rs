@@ -16,7 +16,6 @@ use crate::backoff::jitter;
 use crate::clock;
 use crate::metrics;
 use crate::pod::{PodExt, PodUid};
-use crate::recorder::reason;
 
 /// Jitter of all periods, as a share of them.
 const JITTER: f64 = 0.5;
@@ -138,21 +137,18 @@ impl PodWorkers {
                 return syncer.sync_terminating_runtime_pod(running).await.map(|()| false);
             }
         };
-        let runtime = match syncer.runtime_pod(uid).await {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                self.recorder.warning(pod, reason::FAILED_SYNC, format!("error determining status: {error}"));
-                return Err(error);
-            }
-        };
         match work.state {
-            PodWorkerState::Sync => syncer.sync_pod(work.update.update_type, pod, runtime).await,
+            PodWorkerState::Sync => syncer.sync_pod(work.update.update_type, pod).await,
             PodWorkerState::Terminating => {
+                let runtime = syncer.runtime_pod(pod).await?;
                 let status_fn = self.acknowledge_terminating(uid);
                 let grace = Some(work.grace_period);
                 syncer.sync_terminating_pod(pod, runtime, grace, status_fn).await.map(|()| false)
             }
-            PodWorkerState::Terminated => syncer.sync_terminated_pod(pod, runtime).await.map(|()| false),
+            PodWorkerState::Terminated => {
+                let runtime = syncer.runtime_pod(pod).await?;
+                syncer.sync_terminated_pod(pod, runtime).await.map(|()| false)
+            }
         }
     }
 

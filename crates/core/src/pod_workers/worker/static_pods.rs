@@ -11,11 +11,9 @@ use tokio::time::sleep;
 
 use super::super::{PodSyncStatus, PodWorkersOptions, SyncPodType};
 use super::*;
-use crate::fakes::FakeSink;
 use crate::kuberuntime::RuntimePod;
 use crate::pod::CONFIG_SOURCE_ANNOTATION;
 use crate::pod_cache::PodCache;
-use crate::recorder::Recorder;
 use crate::work_queue::WorkQueue;
 
 fn pod(uid: &str, source: &str) -> Arc<Pod> {
@@ -157,10 +155,10 @@ struct FakeSyncer {
 
 #[async_trait]
 impl PodSyncer for FakeSyncer {
-    async fn runtime_pod(&self, uid: &PodUid) -> Result<RuntimePod, SyncError> {
-        Ok(RuntimePod { uid: uid.clone(), sandboxes: Vec::new(), containers: Vec::new() })
+    async fn runtime_pod(&self, pod: &Pod) -> Result<RuntimePod, SyncError> {
+        Ok(RuntimePod::empty(pod.uid()))
     }
-    async fn sync_pod(&self, _: SyncPodType, pod: &Arc<Pod>, _: RuntimePod) -> Result<bool, SyncError> {
+    async fn sync_pod(&self, _: SyncPodType, pod: &Arc<Pod>) -> Result<bool, SyncError> {
         self.synced.lock().push(pod.uid().to_string());
         Ok(false)
     }
@@ -186,9 +184,8 @@ impl PodSyncer for FakeSyncer {
 async fn static_pods_of_a_name_run_one_after_the_other() {
     let syncer = Arc::new(FakeSyncer::default());
     let weak: Weak<dyn PodSyncer> = Arc::downgrade(&(syncer.clone() as Arc<dyn PodSyncer>));
-    let (queue, recorder) = (Arc::new(WorkQueue::default()), Recorder::new(Arc::new(FakeSink::default())));
-    let workers =
-        PodWorkers::new(weak, Arc::new(PodCache::default()), queue, recorder, PodWorkersOptions::default());
+    let queue = Arc::new(WorkQueue::default());
+    let workers = PodWorkers::new(weak, Arc::new(PodCache::default()), queue, PodWorkersOptions::default());
     let workers = Arc::new(workers);
     let tell = |uid: &str, update_type| {
         let source = if uid.ends_with("static") { "file" } else { "api" };

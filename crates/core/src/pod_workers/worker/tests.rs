@@ -13,10 +13,8 @@ use tokio::time::{Instant, sleep};
 
 use super::super::{KillPodOptions, PodSyncStatus, PodWorkersOptions, SyncPodType};
 use super::*;
-use crate::fakes::FakeSink;
 use crate::kuberuntime::RuntimePod;
 use crate::pod_cache::PodCache;
-use crate::recorder::Recorder;
 use crate::work_queue::WorkQueue;
 
 const UID: &str = "1";
@@ -67,10 +65,10 @@ impl FakeSyncer {
 
 #[async_trait]
 impl PodSyncer for FakeSyncer {
-    async fn runtime_pod(&self, uid: &PodUid) -> Result<RuntimePod, SyncError> {
-        Ok(RuntimePod::empty(uid.clone()))
+    async fn runtime_pod(&self, pod: &Pod) -> Result<RuntimePod, SyncError> {
+        Ok(RuntimePod::empty(pod.uid()))
     }
-    async fn sync_pod(&self, why: SyncPodType, _: &Arc<Pod>, _: RuntimePod) -> Result<bool, SyncError> {
+    async fn sync_pod(&self, why: SyncPodType, _: &Arc<Pod>) -> Result<bool, SyncError> {
         self.call(format!("sync {why:?}")).await.map(|()| false)
     }
     async fn sync_terminating_pod(
@@ -104,9 +102,8 @@ impl Rig {
         let syncer = Arc::new(FakeSyncer::default());
         let weak: Weak<dyn PodSyncer> = Arc::downgrade(&(syncer.clone() as Arc<dyn PodSyncer>));
         let queue = Arc::new(WorkQueue::default());
-        let recorder = Recorder::new(Arc::new(FakeSink::default()));
         let options = PodWorkersOptions::default();
-        let workers = PodWorkers::new(weak, Arc::new(PodCache::default()), queue.clone(), recorder, options);
+        let workers = PodWorkers::new(weak, Arc::new(PodCache::default()), queue.clone(), options);
         Self { workers: Arc::new(workers), syncer, queue }
     }
 
