@@ -90,6 +90,11 @@ impl PodManager {
         self.mirror_of(pod).filter(|mirror| is_mirror_pod_of(mirror, pod))
     }
 
+    /// Whether there is a mirror pod of this UID.
+    pub fn has_mirror(&self, uid: &PodUid) -> bool {
+        self.inner.read().mirrors.values().any(|mirror| mirror.uid() == *uid)
+    }
+
     /// All pods, without mirrors.
     pub fn pods(&self) -> Vec<Arc<Pod>> {
         self.inner.read().pods.values().cloned().collect()

@@ -266,8 +266,9 @@ impl Kubelet {
         is_terminal: bool,
     ) -> PodStatus {
         let uid = pod.uid();
-        let runtime = &*self.runtime.with_termination_messages(runtime, &self.status_before(pod)).await;
-        let old = self.status_before(pod);
+        let runtime =
+            &*self.runtime.with_termination_messages(runtime, &self.status_manager.status_before(pod)).await;
+        let old = self.status_manager.status_before(pod);
         let resizes = self.allocation_manager.conditions();
         if is_terminal {
             resizes.clear_in_progress(&uid);
@@ -285,14 +286,6 @@ impl Kubelet {
             eviction: self.active_deadlines.should_evict(pod),
         };
         generate_api_pod_status(pod, &input)
-    }
-
-    /// The status to go on from: the newest one, else what the API shows. A manifest says nothing of how its pod is.
-    fn status_before(&self, pod: &Arc<Pod>) -> Arc<PodStatus> {
-        self.status_manager.get_pod_status(&pod.uid()).unwrap_or_else(|| {
-            let object = self.pod_manager.api_object(pod);
-            Arc::new(object.as_ref().unwrap_or(pod).pod_status().clone())
-        })
     }
 
     /// Generates the status of a pod anew and sets it. Says whether the pod has come to its own end.

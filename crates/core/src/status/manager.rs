@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::conditions::update_readiness_conditions;
+use super::ended_mirrors::EndedMirrors;
 use super::merge::{
     IllegalTransition, check_container_state_transition, complete, equal_by_kubelet, merge_pod_status,
 };
@@ -46,6 +47,7 @@ pub struct StatusManager {
     /// Knows the mirror pods: statuses of static pods go there.
     pods: Arc<PodManager>,
     entries: Mutex<BTreeMap<PodUid, Entry>>,
+    ended_mirrors: EndedMirrors,
     queue: WorkQueue,
     /// Wakes up whoever waits for a status.
     changed: watch::Sender<()>,
@@ -90,6 +92,7 @@ impl StatusManager {
             sink,
             pods,
             entries: Mutex::default(),
+            ended_mirrors: EndedMirrors::default(),
             queue: WorkQueue::default(),
             changed: watch::Sender::new(()),
         }
@@ -104,6 +107,23 @@ impl StatusManager {
     /// The newest status of a pod, written or not.
     pub fn get_pod_status(&self, uid: &str) -> Option<Arc<PodStatus>> {
         self.entries.lock().get(uid).map(|e| e.status.clone())
+    }
+
+    /// The status to go on from: the newest one, else what the API shows of this life. A manifest says nothing of how its
+    /// pod is.
+    pub fn status_before(&self, pod: &Arc<Pod>) -> Arc<PodStatus> {
+        self.get_pod_status(&pod.uid()).unwrap_or_else(|| {
+            let object = self.pods.api_object(pod);
+            Arc::new(self.shown_of_this_life(pod, object.as_ref()))
+        })
+    }
+
+    fn shown_of_this_life(&self, pod: &Pod, object: Option<&Arc<Pod>>) -> PodStatus {
+        match object {
+            Some(object) if self.ended_mirrors.contains(&object.uid()) => PodStatus::default(),
+            Some(object) => object.pod_status().clone(),
+            None => pod.pod_status().clone(),
+        }
     }
 
     /// Whether the status that was set last says that the pod has ended.
@@ -201,14 +221,26 @@ impl StatusManager {
 
     /// Forgets all pods but those that `keep` says (`RemoveOrphanedStatuses`).
     pub fn remove_orphaned_statuses(&self, keep: impl Fn(&PodUid) -> bool) {
-        self.entries.lock().retain(|uid, _| keep(uid));
+        for (_, entry) in self.entries.lock().extract_if(.., |uid, _| !keep(uid)) {
+            self.note_ended_mirror(&entry);
+        }
+        self.ended_mirrors.retain(|mirror| self.pods.has_mirror(mirror));
     }
 
     /// A pod that is wanted again under its old UID has another life: what the one before came to says nothing of it.
     pub fn forget_finished(&self, uid: &str) {
         let mut entries = self.entries.lock();
-        if entries.get(uid).is_some_and(|entry| entry.finished) {
-            entries.remove(uid);
+        if entries.get(uid).is_some_and(|entry| entry.finished)
+            && let Some(entry) = entries.remove(uid)
+        {
+            self.note_ended_mirror(&entry);
+        }
+    }
+
+    /// What the mirror of a life that is forgotten shows stays there until the next life has a status.
+    fn note_ended_mirror(&self, entry: &Entry) {
+        if entry.finished && entry.pod.is_static() {
+            entry.sent_to.iter().for_each(|mirror| self.ended_mirrors.insert(mirror.clone()));
         }
     }
 
@@ -216,7 +248,10 @@ impl StatusManager {
         let uid = pod.uid();
         let mut entries = self.entries.lock();
         let is_new = !entries.contains_key(&uid);
-        let entry = entries.entry(uid.clone()).or_insert_with(|| Entry::new(pod, self.pods.api_object(pod)));
+        let entry = entries.entry(uid.clone()).or_insert_with(|| {
+            let object = self.pods.api_object(pod);
+            Entry::new(pod, self.shown_of_this_life(pod, object.as_ref()), object)
+        });
         match entry.update(pod, status, finished) {
             Ok(None) => {}
             Ok(Some(delay)) => self.queue.enqueue(uid, delay),
@@ -346,13 +381,12 @@ impl StatusManager {
 }
 
 impl Entry {
-    fn new(pod: &Arc<Pod>, object: Option<Arc<Pod>>) -> Self {
-        let status = Arc::new(object.as_ref().unwrap_or(pod).pod_status().clone());
+    fn new(pod: &Arc<Pod>, status: PodStatus, object: Option<Arc<Pod>>) -> Self {
         Self {
             pod: pod.clone(),
-            sent: status.clone(),
+            sent: Arc::new(object.as_ref().unwrap_or(pod).pod_status().clone()),
             sent_to: object.map(|object| object.uid()),
-            status,
+            status: Arc::new(status),
             finished: false,
             changed_at: None,
             in_flight: false,

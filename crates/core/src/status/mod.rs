@@ -3,6 +3,7 @@
 
 mod conditions;
 mod container_statuses;
+mod ended_mirrors;
 mod generate;
 mod manager;
 mod merge;

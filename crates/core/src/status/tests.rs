@@ -9,6 +9,7 @@ use super::StatusManager;
 use super::container_statuses::{ContainerKind, set_started_and_ready};
 use crate::fakes::FakeSink;
 use crate::pod::PodExt;
+use crate::pod_manager::PodManager;
 use crate::prober::{ProbeResult, ProbeResults};
 
 /// A container with some of the probes that these letters stand for: `s`tartup, `r`eadiness.
@@ -194,4 +195,42 @@ fn the_time_of_a_condition_changes_with_its_status_only() {
     assert!(before.iter().all(Option::is_some));
     manager.set_container_readiness(&uid, "p://side", false);
     assert_eq!(times(&manager), before, "the pod was not ready before either");
+}
+
+#[test]
+fn what_a_mirror_shows_of_an_earlier_life_is_not_where_a_static_pod_goes_on() {
+    let annotated = |uid: &str, source: &str, hash: &str, status: Value| {
+        let annotations = json!({"kubernetes.io/config.source": source, hash: "h"});
+        let metadata = json!({"name": "web-node", "namespace": "ns", "uid": uid, "annotations": annotations});
+        let spec = json!({"restartPolicy": "Never", "containers": [{"name": "a"}]});
+        let pod = json!({"metadata": metadata, "spec": spec, "status": status});
+        Arc::new(serde_json::from_value::<Pod>(pod).unwrap())
+    };
+    let pod = annotated("u", "file", "kubernetes.io/config.hash", json!({}));
+    let state = json!({"terminated": {"exitCode": 137}});
+    let ended = json!({"phase": "Pending", "containerStatuses": [status("a", "", state, None, false)]});
+    let mirror = annotated("m1", "api", "kubernetes.io/config.mirror", ended);
+    let pods = Arc::new(PodManager::default());
+    pods.upsert(pod.clone());
+    pods.upsert(mirror.clone());
+    let manager = StatusManager::new(Arc::new(FakeSink::default()), pods.clone());
+    assert_eq!(*manager.status_before(&pod), *mirror.pod_status(), "a restart of the agent");
+
+    manager.terminate_pod(&pod);
+    manager.forget_finished("u");
+    assert_eq!(*manager.status_before(&pod), PodStatus::default(), "wanted again");
+    let waits = json!({"waiting": {"reason": "ContainerCreating"}});
+    let status = PodStatus {
+        phase: Some("Pending".into()),
+        container_statuses: Some(vec![status("a", "", waits, None, false)]),
+        ..PodStatus::default()
+    };
+    manager.set_pod_status(&pod, status.clone());
+    assert_eq!(manager.get_pod_status("u").unwrap().container_statuses, status.container_statuses);
+
+    manager.terminate_pod(&pod);
+    pods.remove(&mirror);
+    manager.remove_orphaned_statuses(|_| false);
+    pods.upsert(mirror.clone());
+    assert_eq!(*manager.status_before(&pod), *mirror.pod_status(), "one that was gone is forgotten");
 }
