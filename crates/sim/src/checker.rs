@@ -201,8 +201,9 @@ impl PodRecord {
     fn patched(&mut self, uid: &str, shown: &Shown) -> Option<Broken> {
         let lived_before = self.lives > 1;
         // Before its mirror is seen, only logs tell how often a container was restarted that was removed; there are none here.
-        let forgets = |pod: &Arc<Pod>| self.is_mirrored && all_containers_could_restart(pod);
-        let counts_anew = lived_before || self.pod.as_ref().is_some_and(forgets);
+        let is_gone = |name: &str| !self.instances.values().any(|instance| instance.name == name);
+        let restarts_all = self.pod.as_ref().is_some_and(|pod| all_containers_could_restart(pod));
+        let counts_anew = |name: &str| lived_before || self.is_mirrored && (restarts_all || is_gone(name));
         let broken = self.statuses.take(uid, shown, lived_before, counts_anew);
         let exists = self.alive().or_else(|| self.ready_sandboxes.first().cloned());
         let has_place = || exists.filter(|_| shown.rejected && !self.belated);

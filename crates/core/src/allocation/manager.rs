@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -94,6 +95,13 @@ impl Manager {
     pub fn allocated_pods(&self, pods: impl IntoIterator<Item = Arc<Pod>>) -> Vec<Arc<Pod>> {
         let pods = pods.into_iter().filter(|pod| self.has_allocated_resources(&pod.uid()));
         pods.map(|pod| self.allocated_pod(&pod)).collect()
+    }
+
+    /// Pods that something was allocated to and that nobody has told of yet, as little of them as is known: what they
+    /// have.
+    pub fn strangers(&self, is_known: impl Fn(&str) -> bool) -> Vec<Arc<Pod>> {
+        let strangers = self.allocated.pods().into_iter().filter(|(uid, _)| !is_known(uid));
+        strangers.map(|(uid, allocated)| Arc::new(stranger(uid, allocated))).collect()
     }
 
     /// Whether a pod was admitted.
@@ -244,6 +252,17 @@ pub(crate) fn update_from_allocation(pod: &Pod, allocated: &PodResourceInfo) -> 
         container.resources = allocated.containers.get(&container.name).cloned();
     }
     Some(pod)
+}
+
+/// A pod of which nothing is known but what it has. Its init containers count as if they ran beside the others: that is
+/// what it may need at most.
+fn stranger(uid: String, allocated: PodResourceInfo) -> Pod {
+    let container =
+        |(name, resources)| Container { name, resources: Some(resources), ..Container::default() };
+    let containers = allocated.containers.into_iter().map(container).collect();
+    let spec = PodSpec { containers, resources: allocated.pod_level, ..PodSpec::default() };
+    let metadata = ObjectMeta { uid: Some(uid), ..ObjectMeta::default() };
+    Pod { metadata, spec: Some(spec), ..Pod::default() }
 }
 
 /// Whether nothing differs but the time of the last look.

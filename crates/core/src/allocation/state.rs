@@ -65,6 +65,11 @@ impl State {
         self.pods.lock().get(uid).cloned()
     }
 
+    /// The resources of all pods.
+    pub fn pods(&self) -> Vec<(String, PodResourceInfo)> {
+        self.pods.lock().iter().map(|(uid, info)| (uid.clone(), info.clone())).collect()
+    }
+
     /// Whether anything is known of a pod.
     pub fn knows(&self, uid: &str) -> bool {
         self.pods.lock().contains_key(uid)

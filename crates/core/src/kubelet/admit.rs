@@ -54,6 +54,8 @@ enum State {
     RoomMade,
     /// Pods are being stopped for another one.
     AfterOthers,
+    /// Pods that had a place before this agent started have not been heard of yet, and may still want it.
+    AfterSources,
 }
 
 impl PendingAdmissions {
@@ -91,6 +93,13 @@ impl PendingAdmissions {
         found.is_none_or(|p| matches!(p.state, State::MakingRoom | State::RoomMade))
     }
 
+    /// All sources have told their pods.
+    fn sources_are_ready(&self) {
+        for pending in self.pods.lock().iter_mut().filter(|p| matches!(p.state, State::AfterSources)) {
+            pending.state = State::AfterOthers;
+        }
+    }
+
     /// Takes out the first that goes on.
     fn next(&self) -> Option<Pending> {
         let mut pods = self.pods.lock();
@@ -98,7 +107,7 @@ impl PendingAdmissions {
         let goes_on = |p: &Pending| match p.state {
             State::NodeRead(_) | State::RoomMade => true,
             State::AfterOthers | State::ClassRead(_) => !blocked,
-            State::ReadingClass | State::ReadingNode | State::MakingRoom => false,
+            State::ReadingClass | State::ReadingNode | State::MakingRoom | State::AfterSources => false,
         };
         pods.iter().position(goes_on).map(|i| pods.remove(i))
     }
@@ -131,6 +140,12 @@ impl Kubelet {
         if self.pending_admissions.remove(uid) {
             self.continue_admissions();
         }
+    }
+
+    /// Goes on with pods that waited for all sources to tell their pods.
+    pub(super) fn end_wait_for_sources(&self) {
+        self.pending_admissions.sources_are_ready();
+        self.continue_admissions();
     }
 
     /// Goes on with pods for which what they waited for has come about.
@@ -184,6 +199,9 @@ impl Kubelet {
         }
         let attributes = PodAdmitAttributes { pod: &allocated, other_pods: &others, node, runs };
         let failures = match self.admission.can_admit_pod(&attributes) {
+            Ok(()) if self.place_may_be_taken(&attributes) => {
+                return self.pending_admissions.add(pod.uid(), State::AfterSources);
+            }
             Ok(()) => return self.start_admitted(pod),
             Err(NotAdmitted::Rejected(rejection)) => return self.reject_pod(&pod, &rejection),
             Err(NotAdmitted::DoesNotFit(failures)) => failures,
@@ -198,6 +216,18 @@ impl Kubelet {
             }
             Err(rejection) => self.reject_pod(&pod, &rejection),
         }
+    }
+
+    /// Whether a pod fits only as long as pods that had a place before this agent started are not there: a source that has
+    /// not told its pods yet may still have them.
+    fn place_may_be_taken(&self, attributes: &PodAdmitAttributes<'_>) -> bool {
+        if self.sources_ready.all_ready() {
+            return false;
+        }
+        let mut others = self.allocation_manager.strangers(|uid| self.pod_manager.get(uid).is_some());
+        others.extend_from_slice(attributes.other_pods);
+        let attributes = PodAdmitAttributes { other_pods: &others, ..*attributes };
+        self.admission.can_admit_pod(&attributes).is_err()
     }
 
     /// Pods that count against the node's room (`GetActivePods`), as they are allocated, without one.

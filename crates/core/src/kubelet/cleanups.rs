@@ -37,6 +37,8 @@ impl Kubelet {
         self.restart_unknown_pods(&desired, &mut workers);
         self.finish_terminal_pods(&desired, &running, &workers);
         self.kill_orphans(&in_runtime, &workers);
+        self.stop_belated(&in_runtime);
+        self.end_wait_for_sources();
         self.collect_garbage(&in_runtime, &known);
     }
 
@@ -98,6 +100,15 @@ impl Kubelet {
                     ..KillPodOptions::default()
                 }),
             });
+        }
+    }
+
+    /// A call that an earlier agent made may come about only after its pod has ended: collectors stop what it made.
+    fn stop_belated(&self, in_runtime: &[RuntimePod]) {
+        for pod in
+            in_runtime.iter().filter(|p| p.is_alive() && self.pod_workers.is_pod_known_terminated(&p.uid))
+        {
+            let _ = self.garbage.send(pod.uid.clone());
         }
     }
 

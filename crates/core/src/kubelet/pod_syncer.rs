@@ -14,7 +14,7 @@ use crate::pod_workers::{PodStatusFn, PodSyncer, SyncError, SyncPodType};
 use crate::recorder::reason;
 
 /// What orphans get to stop in: nobody waits for them (`SyncTerminatingRuntimePod`).
-const ORPHAN_GRACE_PERIOD_SECONDS: i64 = 1;
+pub(super) const ORPHAN_GRACE_PERIOD_SECONDS: i64 = 1;
 
 #[async_trait]
 impl PodSyncer for Kubelet {

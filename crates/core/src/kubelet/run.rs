@@ -6,8 +6,9 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
-use tracing::warn;
+use tracing::{info, warn};
 
+use super::pod_syncer::ORPHAN_GRACE_PERIOD_SECONDS;
 use super::{Kubelet, PLEG_BUFFER};
 use crate::config::PodUpdate;
 use crate::image_gc::{ImageGcManager, ImageGcPolicy};
@@ -125,7 +126,13 @@ impl Kubelet {
 
     async fn collect_garbage_of_pod(&self, gc: &ContainerGc, uid: &PodUid) {
         let pod = self.pod_cache.get(uid);
-        if self.pod_manager.get(uid).is_some() {
+        if pod.is_alive() && gc.has_any(&pod) && self.pod_workers.is_pod_known_terminated(uid) {
+            info!(uid = &**uid, "stopping what a call made after its pod had ended");
+            let result = self.runtime.kill_pod(None, &pod, &[], Some(ORPHAN_GRACE_PERIOD_SECONDS)).await;
+            if let Some(error) = result.error() {
+                warn!(uid = &**uid, %error, "stopping it failed");
+            }
+        } else if self.pod_manager.get(uid).is_some() {
             gc.delete_containers_in_pod(&pod).await;
         } else if !pod.is_alive() && self.pod_workers.should_pod_content_be_removed(uid) {
             gc.garbage_collect_pod(&pod).await;

@@ -43,13 +43,13 @@ impl Statuses {
         uid: &str,
         shown: &Shown,
         lived_before: bool,
-        counts_anew: bool,
+        counts_anew: impl Fn(&str) -> bool,
     ) -> Option<Broken> {
         self.rejected |= shown.rejected;
         self.started = shown.started.or(self.started);
         self.belongs(uid, shown)
             .or_else(|| self.changes_phase(&shown.phase).filter(|_| !lived_before))
-            .or_else(|| self.counts_restarts(&shown.restarts, counts_anew))
+            .or_else(|| self.counts_restarts(&shown.restarts, &counts_anew))
             .or_else(|| self.revives(shown))
     }
 
@@ -69,10 +69,14 @@ impl Statuses {
         reverts.then(|| ("a terminal phase never changes", format!("{old} became {new:?}")))
     }
 
-    fn counts_restarts(&mut self, restarts: &[(String, i32)], counts_anew: bool) -> Option<Broken> {
+    fn counts_restarts(
+        &mut self,
+        restarts: &[(String, i32)],
+        counts_anew: &impl Fn(&str) -> bool,
+    ) -> Option<Broken> {
         for (name, count) in restarts {
             let before = self.restarts.insert(name.clone(), *count).unwrap_or_default();
-            if *count < before && !counts_anew {
+            if *count < before && !counts_anew(name) {
                 let message = format!("{name} was restarted {before} times and then {count}");
                 return Some(("restart counts never fall", message));
             }

@@ -65,7 +65,7 @@ impl ContainerGc {
     }
 
     /// Whether a pod has anything here.
-    fn has_any(&self, pod: &RuntimePod) -> bool {
+    pub(crate) fn has_any(&self, pod: &RuntimePod) -> bool {
         let names = pod.sandboxes.iter().map(|s| s.provider).chain(pod.containers.iter().map(|c| c.provider));
         names.into_iter().any(|name| self.providers.by_name(name).is_some())
     }
