@@ -60,7 +60,7 @@ struct PodRecord {
     /// As the providers have them.
     instances: BTreeMap<String, Instance>,
     ready_sandboxes: BTreeSet<String>,
-    /// Containers that have ended: name, sandbox, and whether well.
+    /// Containers that have ended: name, ID, and whether with success.
     ended: BTreeSet<(String, String, bool)>,
     /// Containers that have ended with success, whoever asked: name, sandbox.
     succeeded: BTreeSet<(String, String)>,
@@ -272,8 +272,7 @@ impl PodRecord {
             if exit_code == 0 {
                 self.succeeded.insert((name.to_owned(), sandbox.to_owned()));
             }
-            let well = exit_code == 0 && !self.stopped.contains(id);
-            self.ended.insert((name.to_owned(), sandbox.to_owned(), well));
+            self.ended.insert((name.to_owned(), id.to_owned(), exit_code == 0));
         }
         if state != ContainerState::Running || before == Some(ContainerState::Running) {
             return None;
@@ -308,7 +307,8 @@ impl PodRecord {
         let mut ends = self.ended.iter().filter(|(ended, _, _)| ended == name);
         match container.restart_policy.as_deref().unwrap_or(pod.restart_policy()) {
             restart_policy::NEVER => ends.next().is_some(),
-            restart_policy::ON_FAILURE => ends.any(|(_, _, well)| *well),
+            // One that was stopped was to run again, even if it ended by itself before its agent knew.
+            restart_policy::ON_FAILURE => ends.any(|(_, id, well)| *well && !self.stopped.contains(id)),
             _ => false,
         }
     }

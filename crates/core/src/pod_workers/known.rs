@@ -75,7 +75,10 @@ impl Inner {
         }
         let full_name = status.full_name.clone();
         self.statuses.remove(uid);
-        self.running.remove(uid);
+        if let Some(worker) = self.running.remove(uid) {
+            // Woken and not yet begun, it would take the work of the next worker of this UID.
+            worker.task.abort();
+        }
         self.release_static(&full_name, uid);
         true
     }
