@@ -37,7 +37,7 @@ impl Kubelet {
         self.restart_unknown_pods(&desired, &mut workers);
         self.finish_terminal_pods(&desired, &running, &workers);
         self.kill_orphans(&in_runtime, &workers);
-        self.stop_belated(&in_runtime);
+        self.find_belated(&in_runtime, &known);
         self.end_wait_for_sources();
         self.collect_garbage(&in_runtime, &known);
     }
@@ -104,11 +104,12 @@ impl Kubelet {
     }
 
     /// A call that an earlier agent made may come about only after its pod has ended: collectors stop what it made.
-    fn stop_belated(&self, in_runtime: &[RuntimePod]) {
-        for pod in
-            in_runtime.iter().filter(|p| p.is_alive() && self.pod_workers.is_pod_known_terminated(&p.uid))
-        {
-            let _ = self.garbage.send(pod.uid.clone());
+    fn find_belated(&self, in_runtime: &[RuntimePod], desired: &HashSet<PodUid>) {
+        let has_ended = |uid: &PodUid| desired.contains(uid) && self.pod_workers.is_pod_known_terminated(uid);
+        for pod in in_runtime.iter().filter(|pod| has_ended(&pod.uid)) {
+            if pod.is_alive() || self.pod_cache.is_stale(&pod.uid) {
+                let _ = self.garbage.send(pod.uid.clone());
+            }
         }
     }
 

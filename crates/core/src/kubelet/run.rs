@@ -12,7 +12,7 @@ use super::pod_syncer::ORPHAN_GRACE_PERIOD_SECONDS;
 use super::{Kubelet, PLEG_BUFFER};
 use crate::config::PodUpdate;
 use crate::image_gc::{ImageGcManager, ImageGcPolicy};
-use crate::kuberuntime::ContainerGc;
+use crate::kuberuntime::{ContainerGc, RuntimePod};
 use crate::logs::ContainerLogManager;
 use crate::metrics;
 use crate::pleg::{Pleg, PodLifecycleEvent};
@@ -125,17 +125,31 @@ impl Kubelet {
     }
 
     async fn collect_garbage_of_pod(&self, gc: &ContainerGc, uid: &PodUid) {
+        let has_ended = || !self.pod_workers.knows(uid) || self.pod_workers.is_pod_known_terminated(uid);
+        if self.pod_cache.is_stale(uid)
+            && has_ended()
+            && let Err(error) = self.runtime.get_pod_status(uid).await
+        {
+            // Its worker will not list it any more; the next round tries again.
+            return warn!(uid = &**uid, %error, "listing what is left of a pod failed");
+        }
         let pod = self.pod_cache.get(uid);
-        if pod.is_alive() && gc.has_any(&pod) && self.pod_workers.is_pod_known_terminated(uid) {
-            info!(uid = &**uid, "stopping what a call made after its pod had ended");
-            let result = self.runtime.kill_pod(None, &pod, &[], Some(ORPHAN_GRACE_PERIOD_SECONDS)).await;
-            if let Some(error) = result.error() {
-                warn!(uid = &**uid, %error, "stopping it failed");
+        if self.pod_manager.get(uid).is_none() {
+            if !pod.is_alive() && self.pod_workers.should_pod_content_be_removed(uid) {
+                gc.garbage_collect_pod(&pod).await;
             }
-        } else if self.pod_manager.get(uid).is_some() {
+        } else if pod.is_alive() && gc.has_any(&pod) && self.pod_workers.is_pod_known_terminated(uid) {
+            self.stop_belated(&pod).await;
+        } else {
             gc.delete_containers_in_pod(&pod).await;
-        } else if !pod.is_alive() && self.pod_workers.should_pod_content_be_removed(uid) {
-            gc.garbage_collect_pod(&pod).await;
+        }
+    }
+
+    async fn stop_belated(&self, pod: &RuntimePod) {
+        info!(uid = &*pod.uid, "stopping what a call made after its pod had ended");
+        let result = self.runtime.kill_pod(None, pod, &[], Some(ORPHAN_GRACE_PERIOD_SECONDS)).await;
+        if let Some(error) = result.error() {
+            warn!(uid = &*pod.uid, %error, "stopping it failed");
         }
     }
 
