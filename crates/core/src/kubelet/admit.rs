@@ -163,16 +163,22 @@ impl Kubelet {
         }
     }
 
-    /// Whether an agent on this node has let the pod in before: it has written of its containers, or a runtime knows the
-    /// pod. Then it is not asked again for what may have changed since.
+    /// Whether an agent on this node has let the pod in before: it has given it resources, written of its containers, or a
+    /// runtime knows the pod. Then it is not asked again for what may have changed since. A static pod that comes back
+    /// has the UID of its life before, which has given up its place: only what it was given since counts.
     pub(super) fn was_admitted_before(&self, pod: &Pod) -> bool {
         if phase::is_terminal(pod.phase()) {
             return false;
         }
+        if self.allocation_manager.has_allocated_resources(&pod.uid()) {
+            return true;
+        }
         let in_runtime = self.pod_cache.get(&pod.uid());
-        pod.pod_status().container_statuses.as_ref().is_some_and(|statuses| !statuses.is_empty())
-            || !in_runtime.sandboxes.is_empty()
-            || !in_runtime.containers.is_empty()
+        let is_seen =
+            pod.pod_status().container_statuses.as_ref().is_some_and(|statuses| !statuses.is_empty())
+                || !in_runtime.sandboxes.is_empty()
+                || !in_runtime.containers.is_empty();
+        is_seen && !pod.is_static()
     }
 
     /// On a node with runtimes of several kinds, the RuntimeClass may have to be read first.

@@ -1,6 +1,6 @@
 //! Writes the status of pods: one writer a pod, many pods at once, no GET (upstream: `status_manager.go`).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +48,9 @@ pub struct StatusManager {
     pods: Arc<PodManager>,
     entries: Mutex<BTreeMap<PodUid, Entry>>,
     ended_mirrors: EndedMirrors,
+    /// Whose status is being written; the next write waits for the end of that one, also that of another life. Locked
+    /// while `entries` is.
+    in_flight: Mutex<HashSet<PodUid>>,
     queue: WorkQueue,
     /// Wakes up whoever waits for a status.
     changed: watch::Sender<()>,
@@ -66,8 +69,6 @@ struct Entry {
     finished: bool,
     /// Since when there is something to write.
     changed_at: Option<Instant>,
-    /// A write is under way; the next one waits for its end.
-    in_flight: bool,
     /// The source showed a status that may not be ours.
     unverified: bool,
     retry: Delay,
@@ -79,9 +80,15 @@ enum Next {
     Delete(Arc<Pod>),
 }
 
+/// What was written, and onto which object.
+struct Sent {
+    object: PodUid,
+    status: Arc<PodStatus>,
+}
+
 /// What became of it.
 enum Done {
-    Patched(Result<(), ApiError>, Arc<PodStatus>),
+    Patched(Result<(), ApiError>, Sent),
     Deleted(Result<(), ApiError>),
 }
 
@@ -93,6 +100,7 @@ impl StatusManager {
             pods,
             entries: Mutex::default(),
             ended_mirrors: EndedMirrors::default(),
+            in_flight: Mutex::default(),
             queue: WorkQueue::default(),
             changed: watch::Sender::new(()),
         }
@@ -287,7 +295,10 @@ impl StatusManager {
                 let sink = self.sink.clone();
                 writes.spawn(async move {
                     let done = match next {
-                        Next::Patch(update, sent) => Done::Patched(sink.patch_status(&update).await, sent),
+                        Next::Patch(update, status) => {
+                            let sent = Sent { object: update.pod.uid(), status };
+                            Done::Patched(sink.patch_status(&update).await, sent)
+                        }
                         Next::Delete(pod) => Done::Deleted(sink.delete_pod(&pod).await),
                     };
                     (uid, done)
@@ -300,7 +311,11 @@ impl StatusManager {
     fn next_write(&self, uid: &PodUid, safety: &dyn PodDeletionSafetyProvider) -> Option<Next> {
         let could_run = safety.pod_could_have_running_containers(uid);
         let mut entries = self.entries.lock();
-        let entry = entries.get_mut(uid).filter(|e| !e.in_flight)?;
+        let mut in_flight = self.in_flight.lock();
+        if in_flight.contains(uid) {
+            return None;
+        }
+        let entry = entries.get_mut(uid)?;
         // Without a mirror there is nothing to write to. Its arrival is told.
         let object = self.pods.api_object(&entry.pod)?;
         entry.address(&object);
@@ -309,12 +324,12 @@ impl StatusManager {
             self.queue.enqueue(uid.clone(), HELD_BACK);
         }
         if let Some(patch) = status_patch(&object.uid(), &entry.sent, &merged) {
-            entry.in_flight = true;
+            in_flight.insert(uid.clone());
             let update = StatusUpdate { pod: object, status: merged.clone(), patch };
             return Some(Next::Patch(update, merged));
         }
         if entry.can_be_deleted() {
-            entry.in_flight = true;
+            in_flight.insert(uid.clone());
             return Some(Next::Delete(entry.pod.clone()));
         }
         None
@@ -322,15 +337,17 @@ impl StatusManager {
 
     fn complete_write(&self, uid: &PodUid, done: Done) {
         let mut entries = self.entries.lock();
+        self.in_flight.lock().remove(uid);
         let Some(entry) = entries.get_mut(uid) else { return };
-        entry.in_flight = false;
         let pod = entry.pod.display_name();
         match done {
             Done::Patched(Ok(()), sent) => {
                 if let Some(since) = entry.changed_at.take() {
                     metrics::POD_STATUS_SYNC_DURATION.observe(since.elapsed().as_secs_f64());
                 }
-                entry.sent = sent;
+                if entry.sent_to == Some(sent.object) {
+                    entry.sent = sent.status;
+                }
                 entry.retry.reset();
                 // Something newer may have come in the meantime, or the object may go now.
                 self.queue.enqueue(uid.clone(), Duration::ZERO);
@@ -367,7 +384,7 @@ impl StatusManager {
     /// Compares statuses with what the source showed last, and repeats those that somebody has overwritten.
     fn reconcile(&self) {
         for (uid, entry) in self.entries.lock().iter_mut() {
-            if entry.in_flight || !std::mem::take(&mut entry.unverified) {
+            if self.in_flight.lock().contains(uid) || !std::mem::take(&mut entry.unverified) {
                 continue;
             }
             let Some(object) = self.pods.api_object(&entry.pod) else { continue };
@@ -389,7 +406,6 @@ impl Entry {
             status: Arc::new(status),
             finished: false,
             changed_at: None,
-            in_flight: false,
             unverified: false,
             retry: Delay::new(RETRY.0, RETRY.1),
         }
