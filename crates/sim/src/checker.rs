@@ -96,6 +96,10 @@ impl Checker {
                 pod.graces.clear();
                 pod.told_terminal = None;
                 (pod.wanted, pod.unwanted) = (None, None);
+                if pod.is_mirrored && pod.statuses.rejected {
+                    // The next agent may find its manifest before its mirror, and room for it.
+                    pod.statuses.begin_anew();
+                }
             }
         }
         if record.uid.is_empty() {

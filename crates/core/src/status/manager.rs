@@ -16,7 +16,7 @@ use super::merge::{
     IllegalTransition, check_container_state_transition, complete, equal_by_kubelet, merge_pod_status,
 };
 use super::patch::status_patch;
-use super::terminate::terminated_status;
+use super::terminate::{terminated_status, without_made_up_ends};
 use crate::backoff::Delay;
 use crate::metrics;
 use crate::pod::{PodExt, PodUid, phase};
@@ -129,6 +129,7 @@ impl StatusManager {
     fn shown_of_this_life(&self, pod: &Pod, object: Option<&Arc<Pod>>) -> PodStatus {
         match object {
             Some(object) if self.ended_mirrors.contains(&object.uid()) => PodStatus::default(),
+            Some(object) if pod.is_static() => without_made_up_ends(object.pod_status().clone()),
             Some(object) => object.pod_status().clone(),
             None => pod.pod_status().clone(),
         }

@@ -29,6 +29,22 @@ fn end_all<'a>(statuses: impl Iterator<Item = &'a mut ContainerStatus>) {
     }
 }
 
+/// The status without the ends that were made up because the manifest of a static pod was gone: another agent that finds it
+/// again begins another life. One that has come to its own end, which its phase says, stays ended.
+pub(super) fn without_made_up_ends(mut status: PodStatus) -> PodStatus {
+    if phase::is_terminal(status.phase.as_deref().unwrap_or_default()) {
+        return status;
+    }
+    let lists = [&mut status.init_container_statuses, &mut status.container_statuses];
+    for container in lists.into_iter().flatten().flatten() {
+        let end = container.state.as_ref().and_then(|state| state.terminated.as_ref());
+        if end.is_some_and(|end| end.message.as_deref() == Some(LOST)) {
+            container.state = None;
+        }
+    }
+    status
+}
+
 fn was_terminated(status: &ContainerStatus) -> bool {
     status.last_state.as_ref().is_some_and(|s| s.terminated.is_some())
 }
@@ -120,6 +136,21 @@ mod tests {
         let status = terminated_status(&pod, pod.pod_status().clone());
         let phase = status.phase.unwrap_or_default();
         (told(&status.init_container_statuses), told(&status.container_statuses), phase)
+    }
+
+    #[test]
+    fn a_static_pod_that_is_found_again_has_no_made_up_ends() {
+        let unfinished =
+            json!({"phase": "Pending", "containerStatuses": [container("a", "w"), container("b", "1")]});
+        let mut status: PodStatus = serde_json::from_value(unfinished).unwrap();
+        let known = status.clone();
+        end_all(status.container_statuses.iter_mut().flatten().take(1));
+        let begun = without_made_up_ends(status.clone());
+        let (a, b) =
+            (&begun.container_statuses.as_ref().unwrap()[0], &begun.container_statuses.as_ref().unwrap()[1]);
+        assert_eq!((a.state.clone(), b), (None, &known.container_statuses.unwrap()[1]));
+        status.phase = Some(phase::FAILED.to_owned());
+        assert_eq!(without_made_up_ends(status.clone()), status, "it has come to its end");
     }
 
     /// `TestTerminatePod`, `TestTerminatePodWaiting` and `TestTerminatePod_DefaultUnknownStatus`.
