@@ -9,12 +9,11 @@ use std::time::Duration;
 
 use coracle_provider::ArtifactKind;
 use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
-use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::Kubelet;
+use super::pending_admissions::{Pending, State};
 use crate::admission::{NotAdmitted, PodAdmitAttributes, PredicateFailure, Rejection};
 use crate::metrics;
 use crate::pod::{PodExt, PodUid, phase};
@@ -25,99 +24,6 @@ use crate::recorder::{Recorder, reason};
 
 /// What a pod gets to stop in at least, before somebody is told that it does not (`killPodNow`).
 const MIN_KILL_TIMEOUT: i64 = 10;
-
-/// Pods whose admission takes a while, in the order in which they came.
-#[derive(Default)]
-pub(super) struct PendingAdmissions {
-    pods: Arc<Mutex<Vec<Pending>>>,
-    /// What they wait for. Dropping this ends it.
-    tasks: Mutex<JoinSet<()>>,
-}
-
-struct Pending {
-    uid: PodUid,
-    state: State,
-}
-
-enum State {
-    /// Its RuntimeClass is read, to know what its runtime has.
-    ReadingClass,
-    /// What its runtime runs, if that can be known.
-    ClassRead(Option<ArtifactKind>),
-    /// The labels of the Node did not match: it is read anew, they may have changed a moment ago.
-    ReadingNode,
-    /// The Node as it is.
-    NodeRead(Option<Arc<Node>>),
-    /// Pods are being stopped for this one.
-    MakingRoom,
-    /// There is room.
-    RoomMade,
-    /// Pods are being stopped for another one.
-    AfterOthers,
-    /// Pods that had a place before this agent started have not been heard of yet, and may still want it.
-    AfterSources,
-}
-
-impl PendingAdmissions {
-    /// Whether the pod is not to start yet.
-    pub(super) fn contains(&self, uid: &str) -> bool {
-        self.pods.lock().iter().any(|p| &*p.uid == uid)
-    }
-
-    /// Who waits.
-    #[cfg(feature = "simulation")]
-    pub(super) fn uids(&self) -> Vec<PodUid> {
-        self.pods.lock().iter().map(|p| p.uid.clone()).collect()
-    }
-
-    /// Says whether the pod was there.
-    fn remove(&self, uid: &str) -> bool {
-        let mut pods = self.pods.lock();
-        let before = pods.len();
-        pods.retain(|p| &*p.uid != uid);
-        pods.len() < before
-    }
-
-    fn add(&self, uid: PodUid, state: State) {
-        self.pods.lock().push(Pending { uid, state });
-    }
-
-    fn is_making_room(&self) -> bool {
-        self.pods.lock().iter().any(|p| matches!(p.state, State::MakingRoom))
-    }
-
-    /// Whether the pod is to have what it asks for.
-    fn is_admitted(&self, uid: &str) -> bool {
-        let pods = self.pods.lock();
-        let found = pods.iter().find(|p| &*p.uid == uid);
-        found.is_none_or(|p| matches!(p.state, State::MakingRoom | State::RoomMade))
-    }
-
-    /// All sources have told their pods.
-    fn sources_are_ready(&self) {
-        for pending in self.pods.lock().iter_mut().filter(|p| matches!(p.state, State::AfterSources)) {
-            pending.state = State::AfterOthers;
-        }
-    }
-
-    /// Takes out the first that goes on.
-    fn next(&self) -> Option<Pending> {
-        let mut pods = self.pods.lock();
-        let blocked = pods.iter().any(|p| matches!(p.state, State::MakingRoom));
-        let goes_on = |p: &Pending| match p.state {
-            State::NodeRead(_) | State::RoomMade => true,
-            State::AfterOthers | State::ClassRead(_) => !blocked,
-            State::ReadingClass | State::ReadingNode | State::MakingRoom | State::AfterSources => false,
-        };
-        pods.iter().position(goes_on).map(|i| pods.remove(i))
-    }
-}
-
-fn set_state(pods: &Mutex<Vec<Pending>>, uid: &PodUid, state: State) {
-    if let Some(pending) = pods.lock().iter_mut().find(|p| p.uid == *uid) {
-        pending.state = state;
-    }
-}
 
 impl Kubelet {
     /// Starts a pod that is new to this agent, unless it is not admitted.
@@ -265,42 +171,31 @@ impl Kubelet {
     }
 
     fn read_class_for(&self, pod: Arc<Pod>) {
-        let (uid, pending) = (pod.uid(), &self.pending_admissions);
-        pending.add(uid.clone(), State::ReadingClass);
         let (objects, providers) = (self.objects.clone(), self.providers.clone());
-        let (pods, queue) = (pending.pods.clone(), self.work_queue.clone());
-        self.spawn_admission(async move {
+        self.wait_for(pod.uid(), State::ReadingClass, async move {
             let class = pod.pod_spec().runtime_class_name.as_deref().unwrap_or_default();
             // A class that is not there is told when the sandbox is made; it may come yet.
             let class = objects.runtime_class(class).await.ok();
-            let runs = class.and_then(|class| Some(providers.for_handler(&class.handler)?.runs()));
-            set_state(&pods, &uid, State::ClassRead(runs));
-            queue.enqueue(uid, Duration::ZERO);
+            State::ClassRead(class.and_then(|class| Some(providers.for_handler(&class.handler)?.runs())))
         });
     }
 
     fn read_node_for(&self, pod: &Pod) {
-        let (uid, pending) = (pod.uid(), &self.pending_admissions);
-        pending.add(uid.clone(), State::ReadingNode);
-        let (objects, pods, queue) = (self.objects.clone(), pending.pods.clone(), self.work_queue.clone());
-        self.spawn_admission(async move {
-            let node = match objects.fetch_node().await {
+        let objects = self.objects.clone();
+        self.wait_for(pod.uid(), State::ReadingNode, async move {
+            State::NodeRead(match objects.fetch_node().await {
                 Ok(node) => node,
                 Err(error) => {
                     warn!(%error, "reading the Node anew failed, going by what was seen last");
                     objects.node()
                 }
-            };
-            set_state(&pods, &uid, State::NodeRead(node));
-            queue.enqueue(uid, Duration::ZERO);
+            })
         });
     }
 
     /// Stops pods, and admits another one once they are gone, or did not go in time: they are being stopped all the
     /// same.
     fn make_room_for(&self, pod: &Pod, victims: Vec<Arc<Pod>>) {
-        let (uid, pending) = (pod.uid(), &self.pending_admissions);
-        pending.add(uid.clone(), State::MakingRoom);
         let mut kills = Vec::new();
         for victim in victims {
             info!(pod = %victim.display_name(), critical = %pod.display_name(), "preempting pod to free up resources");
@@ -309,18 +204,14 @@ impl Kubelet {
             let status_fn: PodStatusFn = Arc::new(move |status| preempted_status(&preempted, status));
             kills.push(kill_pod_now(&self.pod_workers, self.recorder.clone(), victim, None, status_fn));
         }
-        let (pods, queue) = (pending.pods.clone(), self.work_queue.clone());
-        self.spawn_admission(async move {
+        self.wait_for(pod.uid(), State::MakingRoom, async move {
             futures::future::join_all(kills).await;
-            set_state(&pods, &uid, State::RoomMade);
-            queue.enqueue(uid, Duration::ZERO);
+            State::RoomMade
         });
     }
 
-    fn spawn_admission(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let mut tasks = self.pending_admissions.tasks.lock();
-        while tasks.try_join_next().is_some() {}
-        tasks.spawn(task);
+    fn wait_for(&self, uid: PodUid, state: State, next: impl Future<Output = State> + Send + 'static) {
+        self.pending_admissions.wait_for(uid, state, next, self.work_queue.clone());
     }
 
     /// The pod fails here and now, and says why (`rejectPod`).

@@ -9,6 +9,7 @@ mod host;
 #[cfg(feature = "simulation")]
 mod kept;
 mod local_storage;
+mod pending_admissions;
 mod pod_syncer;
 mod resize;
 mod run;
@@ -32,7 +33,7 @@ pub use bootstrap::{Bootstrap, start_kubelet};
 pub use run_once::RunPodResult;
 pub use sync_handler::SyncHandler;
 
-use self::admit::PendingAdmissions;
+use self::pending_admissions::PendingAdmissions;
 use crate::active_deadline::ActiveDeadlineHandler;
 use crate::admission::Admission;
 use crate::allocation::{self, resource_info_for_pod};
