@@ -1,4 +1,4 @@
-//! Notices of the kernel about a folder.
+//! Notices of the kernel about folders.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -11,7 +11,7 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
-/// A watch on one folder. Dropping it ends the watch.
+/// Watches on folders. Dropping it ends them.
 pub(crate) struct Inotify {
     descriptor: AsyncFd<OwnedFd>,
 }
@@ -19,17 +19,35 @@ pub(crate) struct Inotify {
 /// Something that happened.
 #[derive(Debug)]
 pub(crate) struct Notice {
+    /// Which watch gives it; negative if some were lost, whichever they were for.
+    pub(crate) watch: i32,
     pub(crate) flags: ReadFlags,
     /// The file in the folder that it is about; none if it is about the folder.
     pub(crate) name: Option<OsString>,
 }
 
 impl Inotify {
+    /// Watches nothing yet. Fails if the kernel grants the user no more instances.
+    pub(crate) fn new() -> io::Result<Self> {
+        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+        Ok(Self { descriptor: register(inotify)? })
+    }
+
     /// Watches a folder from now on. Fails if it is not there, or the kernel grants no more watches.
     pub(crate) fn watch(folder: &Path, flags: WatchFlags) -> io::Result<Self> {
-        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        inotify::add_watch(&inotify, folder, flags)?;
-        Ok(Self { descriptor: register(inotify)? })
+        let inotify = Self::new()?;
+        inotify.add(folder, flags)?;
+        Ok(inotify)
+    }
+
+    /// Watches one more folder from now on. The number is the same for the same folder.
+    pub(crate) fn add(&self, folder: &Path, flags: WatchFlags) -> io::Result<i32> {
+        Ok(inotify::add_watch(self.descriptor.get_ref(), folder, flags)?)
+    }
+
+    /// Ends a watch. One whose folder is gone has ended already.
+    pub(crate) fn remove(&self, watch: i32) {
+        _ = inotify::remove_watch(self.descriptor.get_ref(), watch);
     }
 
     /// Waits for notices. Nothing since the last call is missed; dropping the future loses nothing.
@@ -60,7 +78,7 @@ fn read(descriptor: &OwnedFd) -> io::Result<Vec<Notice>> {
         match reader.next() {
             Ok(event) => {
                 let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()).to_owned());
-                notices.push(Notice { flags: event.events(), name });
+                notices.push(Notice { watch: event.wd(), flags: event.events(), name });
             }
             Err(Errno::WOULDBLOCK) if !notices.is_empty() => return Ok(notices),
             Err(error) => return Err(error.into()),

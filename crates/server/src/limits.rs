@@ -26,7 +26,7 @@ pub struct Limits {
     /// accident): peers that vanish and leave followed logs behind.
     pub keep_alive_interval: Duration,
     /// Logs that are read at once. Attack: an allowed but runaway client follows logs until the node is out of
-    /// inotify instances, of which a user has 128 by default.
+    /// descriptors or memory; each has a file open and may hold some 100 KB.
     pub max_log_streams: usize,
     /// Sessions at once: exec, attach, port-forward and run. Attack: an allowed but runaway client opens sessions until
     /// the node is out of memory; each may hold half a megabyte.
@@ -46,7 +46,7 @@ impl Default for Limits {
             max_header_bytes: 64 * 1024,
             max_concurrent_streams: 100,
             keep_alive_interval: Duration::from_secs(15),
-            max_log_streams: 256,
+            max_log_streams: 1024,
             max_sessions: 512,
             shutdown_grace: Duration::from_secs(5),
         }

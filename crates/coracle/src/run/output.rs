@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use coracle_core::host::ContainerLog;
-use coracle_core::logs::{LogOptions, LogSink, LogStream, ReadLogsError, read_logs};
+use coracle_core::logs::{LogOptions, LogSink, LogStream, LogWatches, ReadLogsError, read_logs};
 use tokio::io::{AsyncWrite, AsyncWriteExt, Stderr, Stdout};
 
 /// How often a log that does not exist yet is looked for: it appears with the first line.
@@ -30,7 +30,7 @@ pub(super) async fn follow(log: ContainerLog, prefix: Option<String>) -> Result<
         stdout: Prefixed::new(tokio::io::stdout(), prefix.clone()),
         stderr: Prefixed::new(tokio::io::stderr(), prefix),
     };
-    read_logs(&path, &options, ended, &mut sink).await
+    read_logs(&path, &options, &LogWatches::default(), ended, &mut sink).await
 }
 
 struct TerminalSink {

@@ -4,7 +4,7 @@ use std::future::pending;
 use std::io;
 use std::path::Path;
 
-use super::{LogOptions, LogSink, LogStream, ReadLogsError, read_logs};
+use super::{LogOptions, LogSink, LogStream, LogWatches, ReadLogsError, read_logs};
 
 /// Longest termination message that is taken from a log, in bytes (`pkg/kubelet/container/runtime.go`).
 pub const MAX_CONTAINER_TERMINATION_MESSAGE_LOG_LENGTH: usize = 2048;
@@ -17,7 +17,7 @@ pub const MAX_CONTAINER_TERMINATION_MESSAGE_LOG_LINES: u64 = 80;
 pub async fn read_last(path: &Path, lines: u64, bytes: usize) -> Result<String, ReadLogsError> {
     let options = LogOptions { tail_lines: Some(lines), ..LogOptions::default() };
     let mut end = End { limit: bytes, content: Vec::new() };
-    read_logs(path, &options, pending(), &mut end).await?;
+    read_logs(path, &options, &LogWatches::default(), pending(), &mut end).await?;
     Ok(end.into_text())
 }
 

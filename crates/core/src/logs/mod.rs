@@ -27,3 +27,4 @@ pub use read::read_logs;
 pub(crate) use rotation::clean;
 pub use rotation::{ContainerLogManager, LogRotatePolicy};
 pub use sink::LogSink;
+pub use watch::LogWatches;

@@ -7,7 +7,7 @@ use std::pin::pin;
 
 use super::buffer::LineBuffer;
 use super::file::LogFile;
-use super::watch::LogWatch;
+use super::watch::LogWatches;
 use super::writer::LogWriter;
 use super::{LogOptions, LogSink, ReadLogsError};
 
@@ -15,10 +15,11 @@ use super::{LogOptions, LogSink, ReadLogsError};
 ///
 /// Without `follow` it returns at the end of the file. With it, it goes on over rotations until `ended` resolves, which
 /// says that the container has ended and its runtime has written everything; then it reads to the very end. `ended` is
-/// polled only when following. Dropping the future ends the reading and leaves nothing behind.
+/// polled only when following, and `watches` are used only then. Dropping the future ends the reading and leaves nothing behind.
 pub async fn read_logs<S: LogSink>(
     path: &Path,
     options: &LogOptions,
+    watches: &LogWatches,
     ended: impl Future<Output = ()>,
     sink: &mut S,
 ) -> Result<(), ReadLogsError> {
@@ -30,7 +31,7 @@ pub async fn read_logs<S: LogSink>(
     if reader.writer.is_done() {
         return Ok(());
     }
-    let read = if options.follow { reader.follow(log, ended).await } else { reader.read(log).await };
+    let read = if options.follow { reader.follow(log, watches, ended).await } else { reader.read(log).await };
     // What was read before an error goes out too.
     let flushed = reader.writer.flush().await;
     read.and(flushed)
@@ -74,10 +75,11 @@ impl<S: LogSink> LogReader<'_, S> {
     async fn follow(
         &mut self,
         mut log: LogFile,
+        watches: &LogWatches,
         ended: impl Future<Output = ()>,
     ) -> Result<(), ReadLogsError> {
         // Watched before it is read: what is written in between is either read or noticed.
-        let mut watch = LogWatch::new(log.directory());
+        let mut watch = watches.watch(log.directory());
         let mut ended = pin!(ended);
         let mut has_ended = false;
         loop {

@@ -95,7 +95,7 @@ impl TestLog {
 
 async fn read(path: &Path, options: &LogOptions) -> Collected {
     let mut sink = Collected::default();
-    read_logs(path, options, ready(()), &mut sink).await.unwrap();
+    read_logs(path, options, &LogWatches::default(), ready(()), &mut sink).await.unwrap();
     sink
 }
 
@@ -112,7 +112,7 @@ fn follow(
     let mut writer = sink.clone();
     let reading = tokio::spawn(async move {
         let options = LogOptions { follow: true, ..LogOptions::default() };
-        read_logs(&path, &options, async move { _ = ended.await }, &mut writer).await
+        read_logs(&path, &options, &LogWatches::default(), async move { _ = ended.await }, &mut writer).await
     });
     (end, sink, reading)
 }
@@ -255,7 +255,14 @@ async fn unreadable_lines_are_skipped_but_a_file_that_begins_with_one_is_refused
     let log = "2024-01-01T00:00:00Z stdout F a\nnonsense\n2024-01-01T00:00:00Z stdout F b\n";
     assert_eq!(read_text(log, &LogOptions::default()).await, "a\nb\n");
     let other = TestLog::new("{\"log\":\"line1\\n\"}\n");
-    let error = read_logs(&other.path(), &LogOptions::default(), pending(), &mut Collected::default()).await;
+    let error = read_logs(
+        &other.path(),
+        &LogOptions::default(),
+        &LogWatches::default(),
+        pending(),
+        &mut Collected::default(),
+    )
+    .await;
     assert_eq!(
         error.unwrap_err().to_string(),
         r#"failed to get parse function: unsupported log format: "{\"log\":\"line1\\n\"}\n""#
@@ -265,7 +272,9 @@ async fn unreadable_lines_are_skipped_but_a_file_that_begins_with_one_is_refused
 #[tokio::test]
 async fn a_missing_file_is_an_error_that_names_it() {
     let (path, options) = (Path::new("/nonexistent/0.log"), LogOptions::default());
-    let error = read_logs(path, &options, pending(), &mut Collected::default()).await.unwrap_err();
+    let error = read_logs(path, &options, &LogWatches::default(), pending(), &mut Collected::default())
+        .await
+        .unwrap_err();
     assert!(matches!(error, ReadLogsError::Open { .. }), "{error}");
     assert!(error.to_string().starts_with(r#"failed to open log file "/nonexistent/0.log": "#), "{error}");
 }
@@ -391,7 +400,8 @@ async fn a_limit_ends_following() {
     let log = TestLog::new(THREE_LINES);
     let options = LogOptions { follow: true, limit_bytes: Some(8), ..LogOptions::default() };
     let (path, mut sink) = (log.path(), Collected::default());
-    let reading = read_logs(&path, &options, pending(), &mut sink);
+    let watches = LogWatches::default();
+    let reading = read_logs(&path, &options, &watches, pending(), &mut sink);
     timeout(Duration::from_secs(10), reading).await.unwrap().unwrap();
     assert_eq!(sink.merged(), "line1\nli");
 }
@@ -409,7 +419,8 @@ async fn a_sink_that_fails_ends_the_reading() {
     }
     let log = TestLog::new(THREE_LINES);
     let options = LogOptions { follow: true, ..LogOptions::default() };
-    let error = read_logs(&log.path(), &options, pending(), &mut Gone).await.unwrap_err();
+    let error =
+        read_logs(&log.path(), &options, &LogWatches::default(), pending(), &mut Gone).await.unwrap_err();
     assert!(matches!(error, ReadLogsError::Sink(_)), "{error}");
 }
 

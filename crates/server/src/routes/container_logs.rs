@@ -46,7 +46,7 @@ pub(super) async fn get_container_logs(
         return ([(RETRY_AFTER, "1")], text(StatusCode::TOO_MANY_REQUESTS, message)).into_response();
     };
     let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (X_CONTENT_TYPE_OPTIONS, "nosniff")];
-    let body = LogBody::new(log, query.options, app.shutdown.clone(), permit);
+    let body = LogBody::new(log, query.options, app.log_watches.clone(), app.shutdown.clone(), permit);
     (headers, Body::new(body)).into_response()
 }
 

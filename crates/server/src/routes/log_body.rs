@@ -3,11 +3,12 @@
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use coracle_core::host::ContainerLog;
-use coracle_core::logs::{LogOptions, LogSink, LogStream, ReadLogsError, read_logs};
+use coracle_core::logs::{LogOptions, LogSink, LogStream, LogWatches, ReadLogsError, read_logs};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http_body::{Body, Frame};
@@ -31,6 +32,7 @@ impl LogBody {
     pub(super) fn new(
         log: ContainerLog,
         options: LogOptions,
+        watches: Arc<LogWatches>,
         shutdown: CancellationToken,
         permit: OwnedSemaphorePermit,
     ) -> Self {
@@ -38,7 +40,7 @@ impl LogBody {
         let reading = async move {
             let mut sink = ChunkSink { chunks: sender, held: BytesMut::new() };
             tokio::select! {
-                read = read(&log.path, &options, log.ended, &mut sink) => read,
+                read = read(&log.path, &options, &watches, log.ended, &mut sink) => read,
                 () = shutdown.cancelled() => Ok(()),
             }
         };
@@ -50,10 +52,11 @@ impl LogBody {
 async fn read(
     path: &Path,
     options: &LogOptions,
+    watches: &LogWatches,
     ended: BoxFuture<'static, ()>,
     sink: &mut ChunkSink,
 ) -> Result<(), ReadLogsError> {
-    let outcome = read_logs(path, options, ended, sink).await;
+    let outcome = read_logs(path, options, watches, ended, sink).await;
     if let Err(error) = &outcome {
         sink.held.extend_from_slice(error.to_string().as_bytes());
         sink.flush().await.map_err(ReadLogsError::Sink)?;

@@ -20,6 +20,7 @@ use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get, post};
 use coracle_core::host::HostInterface;
+use coracle_core::logs::LogWatches;
 use coracle_streaming::Timeouts;
 use http::StatusCode;
 use http::header::ALLOW;
@@ -60,6 +61,7 @@ pub(crate) struct App {
     /// What this server shows clients; none without TLS.
     pub(crate) certificate: Option<Arc<ServingCertificate>>,
     log_streams: Arc<Semaphore>,
+    log_watches: Arc<LogWatches>,
     sessions: Arc<Semaphore>,
     timeouts: Timeouts,
     shutdown: CancellationToken,
@@ -83,6 +85,7 @@ pub(crate) fn kubelet(
         about: options.about.clone(),
         certificate,
         log_streams: Arc::new(Semaphore::new(options.limits.max_log_streams)),
+        log_watches: Arc::default(),
         sessions: Arc::new(Semaphore::new(options.limits.max_sessions)),
         timeouts: Timeouts { idle: options.streaming_connection_idle_timeout, ..Timeouts::default() },
         shutdown,

@@ -243,3 +243,31 @@ async fn logs_read_at_once_are_limited() {
     followed.log.until_readers(1).await;
     assert_eq!(http2.send(&path, None).await.status(), StatusCode::OK);
 }
+
+/// A user has 128 inotify instances by default: one for every follower would leave most of them with polling.
+#[tokio::test]
+async fn five_hundred_followers_share_what_the_kernel_grants() {
+    let mut followed = followed();
+    let server = TestServer::start(Setup { host: followed.host.clone(), ..Setup::default() }).await;
+    let path = format!("{PATH}?follow=true");
+    let (mut clients, mut bodies) = (Vec::new(), Vec::new());
+    for _ in 0..5 {
+        let client = server.http2(Some(&server.client_ca.client("admin"))).await;
+        for _ in 0..100 {
+            bodies.push(client.send(&path, None).await.into_body());
+        }
+        clients.push(client);
+    }
+    followed.log.until_readers(500).await;
+    let instances = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let instances = instances.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    let instances = instances.filter(|target| target.ends_with("anon_inode:inotify")).count();
+    assert!((1..100).contains(&instances), "{instances}, those of other tests included");
+
+    followed.file.write_all(line("to all").as_bytes()).unwrap();
+    for body in &mut bodies {
+        assert_eq!(next_chunk(body).await.unwrap(), "to all\n");
+    }
+    drop((bodies, clients));
+    followed.log.until_readers(0).await;
+}
