@@ -41,7 +41,7 @@ pub(super) enum End {
 }
 
 impl End {
-    pub(super) fn of(error: &wasmtime::Error) -> Self {
+    fn of(error: &wasmtime::Error) -> Self {
         let no_room = error.downcast_ref::<MemoryExceeded>().is_some()
             || error.downcast_ref::<PoolConcurrencyLimitError>().is_some();
         if no_room { Self::NoRoom } else { Self::Trapped }
@@ -231,9 +231,6 @@ impl Service {
             }
         };
         let ended = self.killed.run_until_cancelled(self.env.metered(work)).await;
-        if let Some(Err(error)) = &ended {
-            self.env.failed(error, &self.env.stdio.notes());
-        }
         let Some(mut jobs) = seat.jobs else { return };
         self.instances.leave(&seat.load);
         if ended.is_none() {
@@ -244,5 +241,11 @@ impl Service {
         while let Some(job) = jobs.recv().await {
             self.clone().begin(*job);
         }
+    }
+
+    /// Counts and writes down that an instance failed, before anybody hears that its request did.
+    pub(super) fn failed(&self, error: &wasmtime::Error) -> End {
+        self.env.failed(error, &self.env.stdio.notes());
+        End::of(error)
     }
 }

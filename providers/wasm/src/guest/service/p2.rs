@@ -8,20 +8,15 @@ use super::Service;
 use super::instances::{End, Job, Seat};
 use crate::guest::state::GuestState;
 
-/// Answers requests until there are no more for this instance. An error ends it.
-pub(super) async fn run(
-    service: &Service,
-    pre: &ProxyPre<GuestState>,
-    seat: &mut Seat,
-    first: Job,
-) -> wasmtime::Result<()> {
+/// Answers requests until there are no more for this instance, or it fails.
+pub(super) async fn run(service: &Service, pre: &ProxyPre<GuestState>, seat: &mut Seat, first: Job) {
     let mut store = service.store();
     let made = service.env.engine.metrics().instantiating(pre.instantiate_async(&mut store)).await;
     let instance = match made {
         Ok(instance) => instance,
         Err(error) => {
-            let _ = first.end.send(End::of(&error));
-            return Err(error);
+            let _ = first.end.send(service.failed(&error));
+            return;
         }
     };
     let mut next = Some(first);
@@ -39,17 +34,16 @@ pub(super) async fn run(
         // Whoever waits for the response and hears nothing waits for this.
         let _ = end.send(match &handled {
             Ok(()) => End::Returned,
-            Err(error) => End::of(error),
+            Err(error) => service.failed(error),
         });
         if handled.is_err() || service.instances.reuse.count == 1 {
             // Whoever has the next turn may need the memory of this instance.
             drop(store);
             drop(hold);
-            return handled;
+            return;
         }
         drop(hold);
         seat.done();
         next = seat.next(service, true).await;
     }
-    Ok(())
 }

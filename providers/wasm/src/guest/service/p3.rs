@@ -15,21 +15,19 @@ use wasmtime_wasi_http::p3::Request;
 use wasmtime_wasi_http::p3::bindings::{Service as Instance, ServicePre};
 
 use super::Service;
-use super::instances::{End, Job, Seat};
+use super::instances::{Job, Seat};
 use super::respond::Hold;
 use crate::guest::state::GuestState;
 
 /// How long an instance may work on after all of its answers are complete, if it gets no more requests.
 const AFTER_REQUESTS: Duration = Duration::from_secs(60);
 
-/// Answers requests until there are no more for this instance, and it has nothing left to do. An error ends it, and with
-/// it all of its requests.
-pub(super) async fn run(
-    service: &Service,
-    pre: &ServicePre<GuestState>,
-    seat: &mut Seat,
-    first: Job,
-) -> wasmtime::Result<()> {
+/// An instance failed, and that has been told.
+struct Failed;
+
+/// Answers requests until there are no more for this instance, and it has nothing left to do. If it fails, all
+/// of its requests do.
+pub(super) async fn run(service: &Service, pre: &ServicePre<GuestState>, seat: &mut Seat, first: Job) {
     // Whoever has the next turn may need the memory of this instance: the store goes first, however this ends.
     let mut turns = Vec::new();
     let mut store = service.store();
@@ -45,8 +43,8 @@ pub(super) async fn run(
     let instance = match made {
         Ok(instance) => instance,
         Err(error) => {
-            let _ = first.end.send(End::of(&error));
-            return Err(error);
+            let _ = first.end.send(service.failed(&error));
+            return;
         }
     };
     let busy = seat.busy();
@@ -54,13 +52,16 @@ pub(super) async fn run(
     let mut work = pin!(store.run_concurrent(async |accessor| {
         serve(service, accessor, &instance, seat, first, &mut turns).await
     }));
-    std::future::poll_fn(|cx| {
+    let worked = std::future::poll_fn(|cx| {
         let polled = work.as_mut().poll(cx);
         // While it computes it takes nothing else: one that is idle, or a new one, is quicker.
         busy.set(polled.is_pending() && yielded.swap(false, Ordering::Relaxed));
         polled
-    })
-    .await?
+    });
+    // What of it failed while it answered has been told.
+    if let Err(error) = worked.await {
+        service.failed(&error);
+    }
 }
 
 /// Leaves in `turns` those of its requests that are to be given back after its memory: all while it takes further
@@ -72,11 +73,11 @@ async fn serve(
     seat: &mut Seat,
     first: Job,
     turns: &mut Vec<Arc<Hold>>,
-) -> wasmtime::Result<()> {
+) -> Result<(), Failed> {
     turns.push(first.hold.clone());
     let mut given_back: Vec<Weak<Hold>> = Vec::new();
     let mut calls = FuturesUnordered::new();
-    calls.push(answer(accessor, instance, first));
+    calls.push(answer(service, accessor, instance, first));
     let mut more = service.instances.reuse.count > 1;
     while more || !calls.is_empty() {
         // Bodies are sent, and other things done, after a call has returned.
@@ -96,7 +97,7 @@ async fn serve(
                 Some(job) => {
                     seat.busy().set(true);
                     turns.push(job.hold.clone());
-                    calls.push(answer(accessor, instance, job));
+                    calls.push(answer(service, accessor, instance, job));
                 }
                 None => more = false,
             },
@@ -128,10 +129,11 @@ async fn has_nothing_to_do(accessor: &Accessor<GuestState>) -> bool {
 
 /// Gives the request's turn back to the caller.
 async fn answer(
+    service: &Service,
     accessor: &Accessor<GuestState>,
     instance: &Instance,
     job: Job,
-) -> wasmtime::Result<Arc<Hold>> {
+) -> Result<Arc<Hold>, Failed> {
     let Job { request, responder, end, hold } = job;
     let (request, sent) = accessor.with(|mut store| {
         let (request, sent) = Request::from_http(store.data_mut().http().hooks, request);
@@ -149,8 +151,8 @@ async fn answer(
             Ok(hold)
         }
         Err(error) => {
-            let _ = end.send(End::of(&error));
-            Err(error)
+            let _ = end.send(service.failed(&error));
+            Err(Failed)
         }
     }
 }
