@@ -1,11 +1,13 @@
 //! Clients that mean harm.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
 use crate::server::{Setup, TestServer, request};
@@ -107,6 +109,27 @@ async fn connections_are_limited_and_come_back() {
         }
     };
     timeout(Duration::from_secs(10), again).await.expect("the place does not come back");
+}
+
+/// Who opens connections and says nothing fills its own places, and nobody else's.
+#[tokio::test]
+async fn ten_thousand_half_open_connections_cut_nobody_off() {
+    let server = server(|limits| limits.max_connections_per_peer = 100).await;
+    let hostile = async |_| {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::new(127, 0, 0, 2), 0).into()).unwrap();
+        socket.connect(server.address).await.unwrap()
+    };
+    let mut silent = Vec::new();
+    for round in 0..100 {
+        // No more at a time than the listener's queue holds: what the kernel drops would prove nothing.
+        let mut streams = join_all((0..100).map(hostile)).await;
+        match silent.is_empty() {
+            true => silent = streams,
+            false => _ = join_all(streams.iter_mut().map(until_closed)).await,
+        }
+        assert_eq!(server.admin().await.get("/pods").await.status, 200, "in round {round}");
+    }
 }
 
 #[tokio::test]

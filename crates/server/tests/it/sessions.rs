@@ -161,6 +161,8 @@ async fn send(io: &mut TokioIo<Upgraded>, message: &[u8]) {
     // Masked with zeros.
     let head = [0x82, 0x80 | u8::try_from(message.len()).unwrap(), 0, 0, 0, 0];
     io.write_all(&[&head, message].concat()).await.unwrap();
+    // TLS keeps what the socket does not take at once.
+    io.flush().await.unwrap();
 }
 
 async fn message(io: &mut TokioIo<Upgraded>) -> Vec<u8> {
@@ -256,6 +258,25 @@ async fn commands_end_with_their_client_and_with_the_server() {
     let ended = host.sessions_ended.acquire();
     timeout(Duration::from_secs(10), ended).await.expect("ends").unwrap().forget();
     assert!(matches!(io.read(&mut [0; 8]).await, Ok(0) | Err(_)));
+}
+
+#[tokio::test]
+async fn two_hundred_sessions_go_on_beside_each_other() {
+    let (server, _) = server().await;
+    let mut sessions = Vec::new();
+    for _ in 0..200 {
+        let path = "/exec/ns/pod/c?command=cat&input=1&output=1";
+        let mut io = open(&mut server.admin().await, path, "v5.channel.k8s.io").await;
+        assert_eq!(message(&mut io).await, b"\x01");
+        sessions.push(io);
+    }
+    // Each is asked once all are there, and hears its own answer.
+    for (i, io) in sessions.iter_mut().enumerate() {
+        send(io, format!("\0{i}").as_bytes()).await;
+    }
+    for (i, io) in sessions.iter_mut().enumerate() {
+        assert_eq!(message(io).await, format!("\x01{i}").as_bytes());
+    }
 }
 
 #[tokio::test]
