@@ -89,9 +89,6 @@ impl SyncHandler for Kubelet {
     }
 
     fn handle_pod_syncs(&self, pods: Vec<Arc<Pod>>) {
-        // One that is judged now starts by that, or never.
-        let is_judged = |pod: &Arc<Pod>| self.pending_admissions.contains(&pod.uid());
-        let (_, pods): (Vec<_>, Vec<_>) = pods.into_iter().partition(is_judged);
         self.continue_admissions();
         for pod in pods.into_iter().filter(|pod| !pod.is_mirror()) {
             self.update_worker(pod, SyncPodType::Sync);
